@@ -1,0 +1,75 @@
+package v1alpha1
+
+// PauseAnnotation, set to "true" on a policy, keeps the operator from starting any change. A change that is under way
+// on a node ends there, committed or rolled back.
+const PauseAnnotation = "endpointsync.io/pause"
+
+// Condition types of a policy, as kstatus and Argo CD understand them. All four are always present.
+const (
+	ConditionReady        = "Ready"
+	ConditionReconciling  = "Reconciling"
+	ConditionStalled      = "Stalled"
+	ConditionObjectiveMet = "ObjectiveMet"
+)
+
+// Reasons, shared by conditions, Events, history and logs.
+const (
+	// Why nothing is wrong.
+	ReasonObserving      = "Observing"
+	ReasonRecommended    = "Recommended"
+	ReasonObjectiveMet   = "ObjectiveMet"
+	ReasonAsDesired      = "AsDesired"
+	ReasonProgressing    = "Progressing"
+	ReasonReady          = "Ready"
+	ReasonCommitted      = "Committed"
+	ReasonUnchanged      = "Unchanged"
+	ReasonRestored       = "Restored"
+	ReasonRolloutStarted = "RolloutStarted"
+
+	// Why the operator holds: a choice, not a fault.
+	ReasonPaused              = "Paused"
+	ReasonCooldownActive      = "CooldownActive"
+	ReasonRestartBudgetSpent  = "RestartBudgetSpent"
+	ReasonTooFewSamples       = "TooFewSamples"
+	ReasonObjectiveMissed     = "ObjectiveMissed"
+	ReasonNotTheFlags         = "NotTheFlags"
+	ReasonModelNotTrusted     = "ModelNotTrusted"
+	ReasonNoCheaperSetting    = "NoBetterSetting"
+	ReasonSettingFailedBefore = "SettingFailedBefore"
+	ReasonBacklogDraining     = "BacklogDraining"
+	ReasonNoSignals           = "NoSignals"
+	ReasonNodeUnhealthy       = "NodeUnhealthy"
+	ReasonNodeNotReporting    = "NodeNotReporting"
+	ReasonBoundReached        = "BoundReached"
+
+	// Why the policy is stalled: a person has to act.
+	ReasonConflict            = "Conflict"
+	ReasonNotImplemented      = "NotImplemented"
+	ReasonInvalidSpec         = "InvalidSpec"
+	ReasonNoControlPlaneNodes = "NoControlPlaneNodes"
+	ReasonRolledBack          = "RolledBack"
+	ReasonRefused             = "Refused"
+	ReasonRollbackFailed      = "RollbackFailed"
+
+	// Why an agent refused or rolled back.
+	ReasonUnsupportedManifest = "UnsupportedManifest"
+	ReasonUnsupportedLayout   = "UnsupportedLayout"
+	ReasonDuplicateManifest   = "DuplicateManifest"
+	ReasonConflictingEdit     = "ConflictingEdit"
+	ReasonManifestAbsent      = "ManifestAbsent"
+	ReasonNoSpace             = "NoSpace"
+	ReasonReadOnly            = "ReadOnly"
+	ReasonPermissionDenied    = "PermissionDenied"
+	ReasonImmutable           = "Immutable"
+	ReasonIOError             = "IOError"
+	ReasonOutOfBounds         = "OutOfBounds"
+	ReasonRateLimited         = "RateLimited"
+	ReasonJournalUnreadable   = "JournalUnreadable"
+	ReasonCrashLooping        = "CrashLooping"
+	ReasonNeverStarted        = "NeverStarted"
+	ReasonNotPickedUp         = "NotPickedUp"
+	ReasonNeverHealthy        = "NeverHealthy"
+	ReasonWrongFlags          = "WrongFlags"
+	ReasonNeverLeader         = "NeverLeader"
+	ReasonInconclusive        = "Inconclusive"
+)

@@ -1,0 +1,600 @@
+package v1alpha1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// Mode says how far the operator may go.
+// +kubebuilder:validation:Enum=Observe;Recommend;Enforce
+type Mode string
+
+// The modes. An unknown or empty mode is treated as Observe.
+const (
+	ModeObserve   Mode = "Observe"   // measure and report; never write a manifest
+	ModeRecommend Mode = "Recommend" // also compute flags and print the snippet; never write a manifest
+	ModeEnforce   Mode = "Enforce"   // also roll the flags out
+)
+
+// DeletionPolicy says what becomes of the flags when the policy goes.
+// +kubebuilder:validation:Enum=Retain;Restore
+type DeletionPolicy string
+
+// The deletion policies.
+const (
+	DeletionRetain  DeletionPolicy = "Retain"
+	DeletionRestore DeletionPolicy = "Restore"
+)
+
+// Relax says whether flags may be lowered again.
+// +kubebuilder:validation:Enum=Never;AfterQuiet
+type Relax string
+
+// The relax modes.
+const (
+	RelaxNever      Relax = "Never"
+	RelaxAfterQuiet Relax = "AfterQuiet"
+)
+
+// Persistence says where, besides the manifest, the flags are kept.
+// +kubebuilder:validation:Enum=None;KubeadmConfig
+type Persistence string
+
+// The persistence modes.
+const (
+	PersistenceNone          Persistence = "None"
+	PersistenceKubeadmConfig Persistence = "KubeadmConfig"
+)
+
+// Duration is a length of time as Go writes it ("2s", "1m30s"): people read and review these in Git.
+// +kubebuilder:validation:MinLength=2
+// +kubebuilder:validation:MaxLength=16
+// +kubebuilder:validation:Pattern=`^([0-9]{1,6}(\.[0-9]{1,3})?(ms|s|m|h))+$`
+type Duration string
+
+// EndpointSyncPolicySpec is the objective for endpoint lag and the bounds within which flags may be changed for it.
+// +kubebuilder:validation:XValidation:rule="!has(self.mode) || self.mode != 'Enforce' || has(self.bounds)",message="spec.bounds is required when spec.mode is Enforce: a flag without a bound is never touched, so Enforce without bounds could do nothing; set at least kubeAPIQPS and kubeAPIBurst, each {min, max}",fieldPath=".bounds",reason="FieldValueRequired"
+type EndpointSyncPolicySpec struct {
+	// mode says how far the operator may go. Omitted means Observe: measure and report, write nothing.
+	// +optional
+	Mode Mode `json:"mode,omitempty"`
+
+	// objective is what the endpoint lag is held against. Omitted means 99 % within 2s over 10m.
+	// +optional
+	Objective Objective `json:"objective,omitempty,omitzero"`
+
+	// bounds limit what the operator may write. A flag without a bound is never touched.
+	// +optional
+	Bounds Bounds `json:"bounds,omitempty,omitzero"`
+
+	// services selects whose endpoints are measured. Omitted means all Services with a selector.
+	// +optional
+	Services ServiceScope `json:"services,omitempty,omitzero"`
+
+	// guardrails cap a raise by the health of the API server. Not implemented yet: setting it stalls the policy.
+	// +optional
+	Guardrails Guardrails `json:"guardrails,omitempty,omitzero"`
+
+	// rollout says when and how carefully control-plane nodes are changed.
+	// +optional
+	Rollout Rollout `json:"rollout,omitempty,omitzero"`
+
+	// persistence says where, besides the manifests, the flags are kept. Omitted means None. KubeadmConfig is not
+	// implemented yet: setting it stalls the policy.
+	// +optional
+	Persistence Persistence `json:"persistence,omitempty"`
+
+	// deletionPolicy says what becomes of the flags when this policy goes. Omitted means Retain: they stay.
+	// Restore puts back what each node had before the operator's first change.
+	// +optional
+	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
+}
+
+// Objective is a service level objective for endpoint lag: the percentile of changes that must be visible within maxLag.
+// +kubebuilder:validation:MinProperties=1
+// +kubebuilder:validation:XValidation:rule="!has(self.maxLag) || (duration(self.maxLag) >= duration('10ms') && duration(self.maxLag) <= duration('10m'))",messageExpression="'spec.objective.maxLag is ' + self.maxLag + ', want 10ms to 10m'",fieldPath=".maxLag"
+// +kubebuilder:validation:XValidation:rule="!has(self.window) || (duration(self.window) >= duration('1m') && duration(self.window) <= duration('24h'))",messageExpression="'spec.objective.window is ' + self.window + ', want 1m to 24h'",fieldPath=".window"
+type Objective struct {
+	// percentile of changes that must be visible within maxLag. Omitted means 99.
+	// +optional
+	// +kubebuilder:validation:Minimum=50
+	// +kubebuilder:validation:Maximum=99
+	Percentile int32 `json:"percentile,omitempty"`
+
+	// maxLag is the longest lag allowed at the percentile, 10ms to 10m. Omitted means 2s.
+	// +optional
+	MaxLag Duration `json:"maxLag,omitempty"`
+
+	// window is how far back changes count, 1m to 24h. Omitted means 10m.
+	// +optional
+	Window Duration `json:"window,omitempty"`
+
+	// minSamples is how many changes must have been seen before the operator decides. Omitted means 300: 299 changes
+	// without a violation show "99 % within maxLag" at 95 % confidence.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000
+	MinSamples int32 `json:"minSamples,omitempty"`
+}
+
+// Bounds limit what may be written, flag by flag.
+// +kubebuilder:validation:MinProperties=1
+// +kubebuilder:validation:XValidation:rule="has(self.kubeAPIQPS) == has(self.kubeAPIBurst)",message="spec.bounds: kubeAPIQPS and kubeAPIBurst come together, because a rate without its burst (or the reverse) cannot be sized; set both or neither",reason="FieldValueRequired"
+// +kubebuilder:validation:XValidation:rule="!has(self.kubeAPIQPS) || self.kubeAPIQPS.min <= self.kubeAPIQPS.max",messageExpression="'spec.bounds.kubeAPIQPS: min is ' + string(self.kubeAPIQPS.min) + ', max is ' + string(self.kubeAPIQPS.max) + ', want min <= max'",fieldPath=".kubeAPIQPS"
+// +kubebuilder:validation:XValidation:rule="!has(self.kubeAPIBurst) || self.kubeAPIBurst.min <= self.kubeAPIBurst.max",messageExpression="'spec.bounds.kubeAPIBurst: min is ' + string(self.kubeAPIBurst.min) + ', max is ' + string(self.kubeAPIBurst.max) + ', want min <= max'",fieldPath=".kubeAPIBurst"
+// +kubebuilder:validation:XValidation:rule="!has(self.concurrentEndpointSyncs) || self.concurrentEndpointSyncs.min <= self.concurrentEndpointSyncs.max",messageExpression="'spec.bounds.concurrentEndpointSyncs: min is ' + string(self.concurrentEndpointSyncs.min) + ', max is ' + string(self.concurrentEndpointSyncs.max) + ', want min <= max'",fieldPath=".concurrentEndpointSyncs"
+// +kubebuilder:validation:XValidation:rule="!has(self.concurrentServiceEndpointSyncs) || self.concurrentServiceEndpointSyncs.min <= self.concurrentServiceEndpointSyncs.max",messageExpression="'spec.bounds.concurrentServiceEndpointSyncs: min is ' + string(self.concurrentServiceEndpointSyncs.min) + ', max is ' + string(self.concurrentServiceEndpointSyncs.max) + ', want min <= max'",fieldPath=".concurrentServiceEndpointSyncs"
+type Bounds struct {
+	// kubeAPIQPS bounds --kube-api-qps: requests per second of each controller's client, 1 to 1000.
+	// +optional
+	KubeAPIQPS QPSBound `json:"kubeAPIQPS,omitempty,omitzero"`
+
+	// kubeAPIBurst bounds --kube-api-burst: requests, 1 to 2000.
+	// +optional
+	KubeAPIBurst BurstBound `json:"kubeAPIBurst,omitempty,omitzero"`
+
+	// concurrentEndpointSyncs bounds the workers of the Endpoints controller, 1 to 50.
+	// +optional
+	ConcurrentEndpointSyncs WorkersBound `json:"concurrentEndpointSyncs,omitempty,omitzero"`
+
+	// concurrentServiceEndpointSyncs bounds the workers of the EndpointSlice controller, 1 to 50.
+	// +optional
+	ConcurrentServiceEndpointSyncs WorkersBound `json:"concurrentServiceEndpointSyncs,omitempty,omitzero"`
+}
+
+// QPSBound is a closed range of --kube-api-qps.
+type QPSBound struct {
+	// min is the lowest value that may be written; it is not a floor to enforce.
+	// +required
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000
+	Min int32 `json:"min,omitempty"`
+
+	// max is the highest value that may be written.
+	// +required
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000
+	Max int32 `json:"max,omitempty"`
+}
+
+// BurstBound is a closed range of --kube-api-burst.
+type BurstBound struct {
+	// min is the lowest value that may be written; it is not a floor to enforce.
+	// +required
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=2000
+	Min int32 `json:"min,omitempty"`
+
+	// max is the highest value that may be written.
+	// +required
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=2000
+	Max int32 `json:"max,omitempty"`
+}
+
+// WorkersBound is a closed range of a worker count.
+type WorkersBound struct {
+	// min is the lowest value that may be written; it is not a floor to enforce.
+	// +required
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=50
+	Min int32 `json:"min,omitempty"`
+
+	// max is the highest value that may be written.
+	// +required
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=50
+	Max int32 `json:"max,omitempty"`
+}
+
+// ServiceScope selects Services by their own and their namespace's labels; both must match.
+// +kubebuilder:validation:MinProperties=1
+type ServiceScope struct {
+	// namespaceSelector selects namespaces by label. Omitted or empty means all.
+	// +optional
+	NamespaceSelector *metav1.LabelSelector `json:"namespaceSelector,omitempty"`
+
+	// selector selects Services by label. Omitted or empty means all.
+	// +optional
+	Selector *metav1.LabelSelector `json:"selector,omitempty"`
+}
+
+// Guardrails are limits on the API server's health that stop a raise.
+// +kubebuilder:validation:MinProperties=1
+type Guardrails struct {
+	// maxMutatingLatency is the p99 of mutating requests above which nothing is raised.
+	// +optional
+	MaxMutatingLatency Duration `json:"maxMutatingLatency,omitempty"`
+
+	// maxRejectedPercent is the share of requests refused with 429 above which nothing is raised.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	MaxRejectedPercent int32 `json:"maxRejectedPercent,omitempty"`
+}
+
+// Rollout says when and how carefully nodes are changed.
+// +kubebuilder:validation:MinProperties=1
+// +kubebuilder:validation:XValidation:rule="!has(self.cooldown) || (duration(self.cooldown) >= duration('1m') && duration(self.cooldown) <= duration('168h'))",messageExpression="'spec.rollout.cooldown is ' + self.cooldown + ', want 1m to 168h'",fieldPath=".cooldown"
+// +kubebuilder:validation:XValidation:rule="!has(self.healthTimeout) || (duration(self.healthTimeout) >= duration('45s') && duration(self.healthTimeout) <= duration('15m'))",messageExpression="'spec.rollout.healthTimeout is ' + self.healthTimeout + ', want 45s to 15m'",fieldPath=".healthTimeout"
+// +kubebuilder:validation:XValidation:rule="!has(self.minReady) || (duration(self.minReady) >= duration('1s') && duration(self.minReady) <= duration('10m'))",messageExpression="'spec.rollout.minReady is ' + self.minReady + ', want 1s to 10m'",fieldPath=".minReady"
+type Rollout struct {
+	// cooldown is the shortest time between two changes of values, 1m to 168h. Omitted means 30m. Rolling back is exempt.
+	// +optional
+	Cooldown Duration `json:"cooldown,omitempty"`
+
+	// healthTimeout is how long a changed node has to be proven healthy before it is rolled back, 45s to 15m.
+	// Omitted means 2m.
+	// +optional
+	HealthTimeout Duration `json:"healthTimeout,omitempty"`
+
+	// minReady is how long proven health must last before a node counts as done, 1s to 10m. Omitted means 30s.
+	// +optional
+	MinReady Duration `json:"minReady,omitempty"`
+
+	// restartBudget limits restarts of kube-controller-manager over all nodes.
+	// +optional
+	RestartBudget RestartBudget `json:"restartBudget,omitempty,omitzero"`
+
+	// maintenanceWindows are the only times at which a rollout may start. Not implemented yet: setting it stalls the
+	// policy.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	MaintenanceWindows []MaintenanceWindow `json:"maintenanceWindows,omitempty"`
+
+	// relax says whether flags may be lowered again after a quiet time. Omitted means Never. AfterQuiet is not
+	// implemented yet: setting it stalls the policy.
+	// +optional
+	Relax Relax `json:"relax,omitempty"`
+}
+
+// RestartBudget limits restarts of kube-controller-manager over all nodes, rollbacks included. A rollback is never
+// refused for it.
+// +kubebuilder:validation:MinProperties=1
+// +kubebuilder:validation:XValidation:rule="!has(self.period) || (duration(self.period) >= duration('1m') && duration(self.period) <= duration('168h'))",messageExpression="'spec.rollout.restartBudget.period is ' + self.period + ', want 1m to 168h'",fieldPath=".period"
+type RestartBudget struct {
+	// maxRestarts in period. Omitted means 6.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=16
+	MaxRestarts int32 `json:"maxRestarts,omitempty"`
+
+	// period over which restarts are counted, 1m to 168h. Omitted means 24h.
+	// +optional
+	Period Duration `json:"period,omitempty"`
+}
+
+// MaintenanceWindow is a recurring time in which a rollout may start.
+type MaintenanceWindow struct {
+	// name tells windows apart.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Name string `json:"name,omitempty"`
+
+	// schedule is when the window opens, as cron writes it.
+	// +required
+	// +kubebuilder:validation:MinLength=9
+	// +kubebuilder:validation:MaxLength=64
+	Schedule string `json:"schedule,omitempty"`
+
+	// duration is how long the window stays open.
+	// +required
+	Duration Duration `json:"duration,omitempty"`
+
+	// timeZone of the schedule, from the IANA database. Omitted means UTC.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	TimeZone string `json:"timeZone,omitempty"`
+}
+
+// EndpointSyncPolicyStatus is what the operator saw, concluded and did for a policy.
+// +kubebuilder:validation:MinProperties=1
+type EndpointSyncPolicyStatus struct {
+	// conditions are Ready, Reconciling, Stalled and ObjectiveMet, all always present.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=8
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// observedGeneration is the generation of the spec that this status speaks of.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// lag per resource and direction, over the objective's window or since the last change of flags, whichever is
+	// shorter.
+	// +optional
+	// +listType=map
+	// +listMapKey=resource
+	// +listMapKey=direction
+	// +kubebuilder:validation:MaxItems=6
+	Lag []Lag `json:"lag,omitempty"`
+
+	// bottleneck is what limits the endpoint controllers, as far as could be told.
+	// +optional
+	Bottleneck Bottleneck `json:"bottleneck,omitempty,omitzero"`
+
+	// recommended is the cheapest setting that would have met the objective on the changes that were recorded.
+	// +optional
+	Recommended Recommendation `json:"recommended,omitempty,omitzero"`
+
+	// desiredRevision is the last revision that was handed to any node.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	DesiredRevision int64 `json:"desiredRevision,omitempty"`
+
+	// nodes are the control-plane nodes as their agents last reported them.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=32
+	Nodes []NodeSummary `json:"nodes,omitempty"`
+
+	// history is the last ten changes, newest first.
+	// +optional
+	// +listType=map
+	// +listMapKey=revision
+	// +kubebuilder:validation:MaxItems=10
+	History []HistoryEntry `json:"history,omitempty"`
+}
+
+// Resource is the API in which a change becomes visible.
+// +kubebuilder:validation:Enum=EndpointSlice;Endpoints
+type Resource string
+
+// The resources.
+const (
+	ResourceEndpointSlice Resource = "EndpointSlice"
+	ResourceEndpoints     Resource = "Endpoints"
+)
+
+// Direction tells additions from removals.
+// +kubebuilder:validation:Enum=Any;Addition;Removal
+type Direction string
+
+// The directions. Any takes both together; it informs and never decides.
+const (
+	DirectionAny      Direction = "Any"
+	DirectionAddition Direction = "Addition"
+	DirectionRemoval  Direction = "Removal"
+)
+
+// Lag summarises how late changes became visible in one resource and direction.
+type Lag struct {
+	// resource in which the changes became visible.
+	// +required
+	Resource Resource `json:"resource,omitempty"`
+
+	// direction of the changes.
+	// +required
+	Direction Direction `json:"direction,omitempty"`
+
+	// changes counted, closed and open.
+	// +required
+	// +kubebuilder:validation:Minimum=0
+	Changes *int64 `json:"changes,omitempty"`
+
+	// open changes are not visible yet; they count with their age so far.
+	// +required
+	// +kubebuilder:validation:Minimum=0
+	Open *int64 `json:"open,omitempty"`
+
+	// p50 lag. A leading ">=" marks a lower bound that rests on open changes.
+	// +optional
+	// +kubebuilder:validation:MinLength=2
+	// +kubebuilder:validation:MaxLength=24
+	P50 string `json:"p50,omitempty"`
+
+	// p99 lag. A leading ">=" marks a lower bound that rests on open changes.
+	// +optional
+	// +kubebuilder:validation:MinLength=2
+	// +kubebuilder:validation:MaxLength=24
+	P99 string `json:"p99,omitempty"`
+}
+
+// BottleneckType names what limits the endpoint controllers.
+// +kubebuilder:validation:Enum=None;NoLeader;ClientRateLimit;Workers;Unknown
+type BottleneckType string
+
+// The bottlenecks that are told apart.
+const (
+	BottleneckNone            BottleneckType = "None"
+	BottleneckNoLeader        BottleneckType = "NoLeader"
+	BottleneckClientRateLimit BottleneckType = "ClientRateLimit"
+	BottleneckWorkers         BottleneckType = "Workers"
+	BottleneckUnknown         BottleneckType = "Unknown"
+)
+
+// Bottleneck is what limits the endpoint controllers, with the evidence.
+type Bottleneck struct {
+	// type names the bottleneck.
+	// +required
+	Type BottleneckType `json:"type,omitempty"`
+
+	// message is the evidence, for a person.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=1024
+	Message string `json:"message,omitempty"`
+}
+
+// Recommendation is a setting with what it would have brought and what it costs.
+// +kubebuilder:validation:MinProperties=1
+type Recommendation struct {
+	// flags inside the bounds.
+	// +optional
+	Flags Flags `json:"flags,omitempty,omitzero"`
+
+	// uncapped is what would be recommended without the policy's bounds.
+	// +optional
+	Uncapped Flags `json:"uncapped,omitempty,omitzero"`
+
+	// predictedLag at the objective's percentile under flags.
+	// +optional
+	PredictedLag Duration `json:"predictedLag,omitempty"`
+
+	// cost of flags: the most requests that all kube-controller-manager clients together could send in ten seconds,
+	// plus a small term for each worker.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	Cost int64 `json:"cost,omitempty"`
+
+	// currentCost is the cost of the flags that run now.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	CurrentCost int64 `json:"currentCost,omitempty"`
+
+	// reason why flags were chosen, or why the operator holds.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	Reason string `json:"reason,omitempty"`
+
+	// message explains reason to a person.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=1024
+	Message string `json:"message,omitempty"`
+
+	// snippet is ready to commit: the flags as kubeadm's ClusterConfiguration takes them.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=2048
+	Snippet string `json:"snippet,omitempty"`
+}
+
+// NodeSummary is one control-plane node as its agent last reported it.
+type NodeSummary struct {
+	// name of the node.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name,omitempty"`
+
+	// phase of the change on this node.
+	// +optional
+	Phase ChangePhase `json:"phase,omitempty"`
+
+	// running are the flags of the running process.
+	// +optional
+	Running Flags `json:"running,omitempty,omitzero"`
+
+	// leader says whether this node's kube-controller-manager leads.
+	// +optional
+	Leader *bool `json:"leader,omitempty"`
+
+	// healthy says whether this node's kube-controller-manager answers healthz.
+	// +optional
+	Healthy *bool `json:"healthy,omitempty"`
+
+	// message is the agent's last word on a change, if any.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=1024
+	Message string `json:"message,omitempty"`
+}
+
+// HistoryEntry is one change of flags with its evidence.
+type HistoryEntry struct {
+	// revision of the change.
+	// +required
+	// +kubebuilder:validation:Minimum=1
+	Revision int64 `json:"revision,omitempty"`
+
+	// time at which the change was decided.
+	// +required
+	Time metav1.Time `json:"time,omitempty,omitzero"`
+
+	// from are the flags before the change.
+	// +optional
+	From Flags `json:"from,omitempty,omitzero"`
+
+	// to are the flags that were asked for.
+	// +optional
+	To Flags `json:"to,omitempty,omitzero"`
+
+	// bottleneck that the change was for.
+	// +optional
+	Bottleneck BottleneckType `json:"bottleneck,omitempty"`
+
+	// predictedLag at the objective's percentile.
+	// +optional
+	PredictedLag Duration `json:"predictedLag,omitempty"`
+
+	// before is the lag that the change was decided on.
+	// +optional
+	// +listType=map
+	// +listMapKey=resource
+	// +listMapKey=direction
+	// +kubebuilder:validation:MaxItems=6
+	Before []Lag `json:"before,omitempty"`
+
+	// after is the lag since the change was committed.
+	// +optional
+	// +listType=map
+	// +listMapKey=resource
+	// +listMapKey=direction
+	// +kubebuilder:validation:MaxItems=6
+	After []Lag `json:"after,omitempty"`
+
+	// outcome of the change. Omitted while it is under way.
+	// +optional
+	Outcome Outcome `json:"outcome,omitempty"`
+
+	// reason of the outcome.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	Reason string `json:"reason,omitempty"`
+
+	// message explains the outcome to a person.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=1024
+	Message string `json:"message,omitempty"`
+
+	// handOver is how long no kube-controller-manager led because of the change.
+	// +optional
+	HandOver Duration `json:"handOver,omitempty"`
+}
+
+// EndpointSyncPolicy asks for endpoint changes to become visible in time, and says within which bounds
+// kube-controller-manager may be retuned for it. The oldest policy acts; others are Stalled with reason Conflict.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Cluster,shortName=esp
+// +kubebuilder:printcolumn:name="Mode",type=string,JSONPath=`.spec.mode`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Met",type=string,JSONPath=`.status.conditions[?(@.type=="ObjectiveMet")].status`
+// +kubebuilder:printcolumn:name="Bottleneck",type=string,JSONPath=`.status.bottleneck.type`
+// +kubebuilder:printcolumn:name="Slice-P99",type=string,JSONPath=`.status.lag[?(@.resource=="EndpointSlice")].p99`,priority=1
+// +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type EndpointSyncPolicy struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// metadata is the standard object metadata.
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// spec is what people ask for.
+	// +required
+	Spec EndpointSyncPolicySpec `json:"spec,omitzero"`
+
+	// status is what the operator saw and did.
+	// +optional
+	Status EndpointSyncPolicyStatus `json:"status,omitempty,omitzero"`
+}
+
+// EndpointSyncPolicyList is a list of policies.
+//
+// +kubebuilder:object:root=true
+type EndpointSyncPolicyList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []EndpointSyncPolicy `json:"items"`
+}
