@@ -41,6 +41,7 @@ const (
 	ReasonNodeUnhealthy       = "NodeUnhealthy"
 	ReasonNodeNotReporting    = "NodeNotReporting"
 	ReasonBoundReached        = "BoundReached"
+	ReasonNoLeader            = "NoLeader"
 
 	// Why the policy is stalled: a person has to act.
 	ReasonConflict            = "Conflict"

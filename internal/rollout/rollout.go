@@ -1,0 +1,235 @@
+// Package rollout says which control-plane node is changed next, or why none is. It decides from plain values and
+// touches nothing: whoever calls it writes the instruction.
+package rollout
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+)
+
+// maxReportAge is how old an agent's report may be before its node counts as unknown. Agents report every 10 s at
+// the latest; three missed reports are no accident.
+const maxReportAge = 35 * time.Second
+
+// Node is one control-plane node: what it was told, and what its agent last reported.
+type Node struct {
+	Name     string
+	Revision int64           // last one handed to the agent
+	Action   v1alpha1.Action // that came with Revision
+	Flags    v1alpha1.Flags  // that came with Revision
+	Ended    int64           // highest revision whose change has ended
+	Phase    v1alpha1.ChangePhase
+	Outcome  v1alpha1.Outcome // of Ended
+	Reason   string           // of Outcome
+	Message  string           // of Outcome
+	Finished time.Time        // of Outcome
+	Running  v1alpha1.Flags   // zero: not known
+	Healthy  bool
+	Leader   *bool       // nil: not known
+	Reported time.Time   // of the report that all this comes from
+	Restarts []time.Time // that our changes and rollbacks caused
+}
+
+// inFlight says whether the agent still has work to do for what it was told.
+func (n Node) inFlight() bool {
+	return n.Revision > n.Ended || (n.Phase != "" && n.Phase != v1alpha1.PhaseIdle)
+}
+
+// Target is what every node is to have.
+type Target struct {
+	Action v1alpha1.Action
+	Flags  v1alpha1.Flags
+}
+
+// toldTo says whether the target was the node's last instruction and its change has ended.
+func (t Target) toldTo(n Node) bool {
+	return n.Revision > 0 && n.Action == t.Action && n.Flags == t.Flags && !n.inFlight()
+}
+
+// reachedBy says whether the node was told the target, ended it well, and still runs it: somebody else may have
+// rewritten the manifest since.
+func (t Target) reachedBy(n Node) bool {
+	well := n.Outcome == v1alpha1.OutcomeCommitted || n.Outcome == v1alpha1.OutcomeUnchanged
+	drifted := t.Action == v1alpha1.ActionApply && n.Running != (v1alpha1.Flags{}) && !t.Flags.Within(n.Running)
+	return t.toldTo(n) && well && !drifted
+}
+
+// rejectedBy says whether the node was told the target and did not take or keep it.
+func (t Target) rejectedBy(n Node) bool {
+	switch n.Outcome {
+	case v1alpha1.OutcomeRefused, v1alpha1.OutcomeRolledBack, v1alpha1.OutcomeRollbackFailed:
+		return t.toldTo(n)
+	case v1alpha1.OutcomeCommitted, v1alpha1.OutcomeUnchanged:
+	}
+	return false
+}
+
+// Plan is everything Next decides from.
+type Plan struct {
+	Nodes       []Node
+	Target      Target
+	Cooldown    time.Duration
+	MaxRestarts int
+	Period      time.Duration // over which MaxRestarts counts
+	RetryAfter  time.Duration // after which a target that was refused without a restart may be asked for again
+}
+
+// StepKind says what to do.
+type StepKind string
+
+// The kinds of step.
+const (
+	Wait  StepKind = "Wait"  // a node has not ended its change yet
+	Start StepKind = "Start" // hand Target to Node as Revision
+	Hold  StepKind = "Hold"  // start nothing for now; Reason says why
+	Halt  StepKind = "Halt"  // a node rejected the target: a person has to act
+	Done  StepKind = "Done"  // every node has what it was told
+)
+
+// Step is the next thing to do. Revision is set for Start, Again for a Hold that passes by itself.
+type Step struct {
+	Kind     StepKind
+	Node     string
+	Revision int64
+	Reason   string
+	Message  string
+	Again    time.Duration
+}
+
+// Next returns the next step towards the target. At most one node is in flight at any time; standbys come first and
+// the leader last, so that a rollout costs one hand-over; nothing starts while a node is unhealthy, unknown, or has
+// rejected the target. Restoring is not held up by the cooldown or the restart budget.
+func Next(p Plan, now time.Time) Step {
+	for _, n := range p.Nodes {
+		if n.inFlight() {
+			return Step{Kind: Wait, Node: n.Name, Reason: v1alpha1.ReasonProgressing,
+				Message: fmt.Sprintf("node %s is changing (revision %d, phase %s)", n.Name, n.Revision, phase(n))}
+		}
+	}
+	if s, stopped := rejected(p, now); stopped {
+		return s
+	}
+	pending := slices.DeleteFunc(slices.Clone(p.Nodes), p.Target.reachedBy)
+	if len(pending) == 0 {
+		return Step{Kind: Done, Reason: v1alpha1.ReasonAsDesired,
+			Message: fmt.Sprintf("all %d control-plane nodes have what they were told", len(p.Nodes))}
+	}
+	if s, held := precondition(p, now); held {
+		return s
+	}
+	if s, held := allowance(p, pending, now); held {
+		return s
+	}
+	slices.SortFunc(pending, leaderLast)
+	return Step{Kind: Start, Node: pending[0].Name, Revision: NextRevision(p.Nodes), Reason: v1alpha1.ReasonRolloutStarted,
+		Message: fmt.Sprintf("starting on node %s (%d of %d left)", pending[0].Name, len(pending), len(p.Nodes))}
+}
+
+// NextRevision returns a revision higher than any that was handed out or ended.
+func NextRevision(nodes []Node) int64 {
+	var highest int64
+	for _, n := range nodes {
+		highest = max(highest, n.Revision, n.Ended)
+	}
+	return highest + 1
+}
+
+func phase(n Node) v1alpha1.ChangePhase {
+	return cmp.Or(n.Phase, v1alpha1.PhaseIdle)
+}
+
+// rejected halts at the first node that did not keep the target. A refusal cost no restart, so it is tried again after
+// a while; what was rolled back is not.
+func rejected(p Plan, now time.Time) (Step, bool) {
+	for _, n := range p.Nodes {
+		if !p.Target.rejectedBy(n) {
+			continue
+		}
+		if n.Outcome == v1alpha1.OutcomeRefused && now.Sub(n.Finished) >= p.RetryAfter {
+			continue
+		}
+		return Step{Kind: Halt, Node: n.Name, Reason: cmp.Or(n.Reason, string(n.Outcome)),
+			Message: fmt.Sprintf("node %s: %s: %s", n.Name, n.Outcome, n.Message)}, true
+	}
+	return Step{}, false
+}
+
+// precondition holds unless every node is known to be well: unknown means do nothing.
+func precondition(p Plan, now time.Time) (Step, bool) {
+	led := false
+	for _, n := range p.Nodes {
+		switch {
+		case now.Sub(n.Reported) > maxReportAge:
+			return hold(n.Name, v1alpha1.ReasonNodeNotReporting,
+				fmt.Sprintf("the agent on node %s has not reported since %s; look at its log", n.Name, reported(n))), true
+		case !n.Healthy:
+			return hold(n.Name, v1alpha1.ReasonNodeUnhealthy,
+				fmt.Sprintf("kube-controller-manager on node %s is not healthy", n.Name)), true
+		}
+		led = led || (n.Leader != nil && *n.Leader)
+	}
+	if !led {
+		return hold("", v1alpha1.ReasonNoLeader, "no node reports that its kube-controller-manager leads"), true
+	}
+	return Step{}, false
+}
+
+func reported(n Node) string {
+	if n.Reported.IsZero() {
+		return "it started"
+	}
+	return n.Reported.UTC().Format(time.RFC3339)
+}
+
+// allowance holds while the cooldown runs or the restart budget is spent. The nodes after the first of a rollout are
+// not subject to the cooldown: they belong to the change that started it.
+func allowance(p Plan, pending []Node, now time.Time) (Step, bool) {
+	if p.Target.Action == v1alpha1.ActionRestore {
+		return Step{}, false
+	}
+	var last time.Time
+	spent := 0
+	for _, n := range p.Nodes {
+		for _, r := range n.Restarts {
+			if now.Sub(r) < p.Period {
+				spent++
+			}
+			if r.After(last) {
+				last = r
+			}
+		}
+	}
+	if spent+len(pending) > p.MaxRestarts {
+		return hold("", v1alpha1.ReasonRestartBudgetSpent, fmt.Sprintf(
+			"%d restarts in the last %s, %d more needed, %d allowed (spec.rollout.restartBudget)",
+			spent, p.Period, len(pending), p.MaxRestarts)), true
+	}
+	begun := len(pending) < len(p.Nodes)
+	if left := p.Cooldown - now.Sub(last); !begun && !last.IsZero() && left > 0 {
+		s := hold("", v1alpha1.ReasonCooldownActive,
+			fmt.Sprintf("the last change was at %s; the next may start in %s (spec.rollout.cooldown)",
+				last.UTC().Format(time.RFC3339), left.Round(time.Second)))
+		s.Again = left
+		return s, true
+	}
+	return Step{}, false
+}
+
+func hold(node, reason, message string) Step {
+	return Step{Kind: Hold, Node: node, Reason: reason, Message: message}
+}
+
+// leaderLast orders standbys before the leader, and by name.
+func leaderLast(a, b Node) int {
+	rank := func(n Node) int {
+		if n.Leader != nil && *n.Leader {
+			return 1
+		}
+		return 0
+	}
+	return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Name, b.Name))
+}

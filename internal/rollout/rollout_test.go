@@ -1,0 +1,199 @@
+package rollout
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+)
+
+var (
+	start  = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	wanted = v1alpha1.Flags{KubeAPIQPS: 100, KubeAPIBurst: 400, ConcurrentEndpointSyncs: 20, ConcurrentServiceEndpointSyncs: 20}
+)
+
+func yes() *bool { return new(true) }
+func no() *bool  { return new(false) }
+
+// valid is three healthy nodes at their defaults, b leading, with every allowance free.
+func valid() Plan {
+	node := func(name string, leads *bool) Node {
+		return Node{
+			Name: name, Phase: v1alpha1.PhaseIdle, Running: v1alpha1.DefaultFlags(),
+			Healthy: true, Leader: leads, Reported: start,
+		}
+	}
+	return Plan{
+		Nodes:       []Node{node("a", no()), node("b", yes()), node("c", no())},
+		Target:      Target{v1alpha1.ActionApply, wanted},
+		Cooldown:    30 * time.Minute,
+		MaxRestarts: 6,
+		Period:      24 * time.Hour,
+		RetryAfter:  30 * time.Minute,
+	}
+}
+
+func told(n *Node, outcome v1alpha1.Outcome) {
+	n.Revision, n.Action, n.Flags = 3, v1alpha1.ActionApply, wanted
+	n.Ended, n.Outcome, n.Finished, n.Running = 3, outcome, start, wanted
+}
+
+func TestNext(t *testing.T) {
+	tests := map[string]struct {
+		change func(*Plan)
+		kind   StepKind
+		node   string
+		reason string
+	}{
+		"a standby goes first": {func(*Plan) {}, Start, "a", v1alpha1.ReasonRolloutStarted},
+		"a node that was told and has not ended is waited for": {
+			func(p *Plan) { p.Nodes[2].Revision = 1 }, Wait, "c", v1alpha1.ReasonProgressing,
+		},
+		"a node in a phase is waited for even without an instruction": {
+			func(p *Plan) { p.Nodes[2].Phase = v1alpha1.PhaseRollingBack }, Wait, "c", v1alpha1.ReasonProgressing,
+		},
+		"the leader goes last": {
+			func(p *Plan) {
+				told(&p.Nodes[0], v1alpha1.OutcomeCommitted)
+				told(&p.Nodes[2], v1alpha1.OutcomeUnchanged)
+			}, Start, "b", v1alpha1.ReasonRolloutStarted,
+		},
+		"all told and committed is done": {
+			func(p *Plan) {
+				for i := range p.Nodes {
+					told(&p.Nodes[i], v1alpha1.OutcomeCommitted)
+				}
+			}, Done, "", v1alpha1.ReasonAsDesired,
+		},
+		"a node whose flags were rewritten is told again": {
+			func(p *Plan) {
+				for i := range p.Nodes {
+					told(&p.Nodes[i], v1alpha1.OutcomeCommitted)
+				}
+				p.Nodes[1].Running = v1alpha1.DefaultFlags()
+			}, Start, "b", v1alpha1.ReasonRolloutStarted,
+		},
+		"a node that rolled back halts the rollout": {
+			func(p *Plan) {
+				told(&p.Nodes[0], v1alpha1.OutcomeRolledBack)
+				p.Nodes[0].Reason = v1alpha1.ReasonCrashLooping
+			}, Halt, "a", v1alpha1.ReasonCrashLooping,
+		},
+		"a refusal halts at first": {
+			func(p *Plan) {
+				told(&p.Nodes[0], v1alpha1.OutcomeRefused)
+				p.Nodes[0].Reason = v1alpha1.ReasonNoSpace
+			}, Halt, "a", v1alpha1.ReasonNoSpace,
+		},
+		"a refusal is tried again after a while": {
+			func(p *Plan) {
+				told(&p.Nodes[0], v1alpha1.OutcomeRefused)
+				p.Nodes[0].Finished = start.Add(-31 * time.Minute)
+			}, Start, "a", v1alpha1.ReasonRolloutStarted,
+		},
+		"an unhealthy node holds all": {
+			func(p *Plan) { p.Nodes[2].Healthy = false }, Hold, "c", v1alpha1.ReasonNodeUnhealthy,
+		},
+		"a silent agent holds all": {
+			func(p *Plan) { p.Nodes[2].Reported = start.Add(-time.Minute) }, Hold, "c", v1alpha1.ReasonNodeNotReporting,
+		},
+		"an agent that never reported holds all": {
+			func(p *Plan) { p.Nodes[2].Reported = time.Time{} }, Hold, "c", v1alpha1.ReasonNodeNotReporting,
+		},
+		"no known leader holds all": {
+			func(p *Plan) { p.Nodes[1].Leader = nil }, Hold, "", v1alpha1.ReasonNoLeader,
+		},
+		"a recent restart starts the cooldown": {
+			func(p *Plan) { p.Nodes[1].Restarts = []time.Time{start.Add(-time.Minute)} }, Hold, "", v1alpha1.ReasonCooldownActive,
+		},
+		"the cooldown passes": {
+			func(p *Plan) { p.Nodes[1].Restarts = []time.Time{start.Add(-31 * time.Minute)} }, Start, "a", v1alpha1.ReasonRolloutStarted,
+		},
+		"the cooldown does not stop a rollout that has begun": {
+			func(p *Plan) {
+				told(&p.Nodes[0], v1alpha1.OutcomeCommitted)
+				p.Nodes[0].Restarts = []time.Time{start}
+			}, Start, "c", v1alpha1.ReasonRolloutStarted,
+		},
+		"the budget counts what the rollout still needs": {
+			func(p *Plan) {
+				p.MaxRestarts = 4
+				p.Nodes[1].Restarts = []time.Time{start.Add(-2 * time.Hour), start.Add(-3 * time.Hour)}
+			}, Hold, "", v1alpha1.ReasonRestartBudgetSpent,
+		},
+		"restoring is not held up by budget and cooldown": {
+			func(p *Plan) {
+				p.Target = Target{Action: v1alpha1.ActionRestore}
+				p.MaxRestarts = 0
+				p.Nodes[1].Restarts = []time.Time{start}
+			}, Start, "a", v1alpha1.ReasonRolloutStarted,
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			p := valid()
+			test.change(&p)
+			got := Next(p, start)
+			if got.Kind != test.kind || got.Node != test.node || got.Reason != test.reason {
+				t.Errorf("Next() = %+v, want kind %s, node %q, reason %s", got, test.kind, test.node, test.reason)
+			}
+		})
+	}
+}
+
+// TestRolloutNeverHasTwoNodesInFlight plays whole rollouts with agents that end their changes at random, well or not.
+func TestRolloutNeverHasTwoNodesInFlight(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := valid()
+		p.Nodes = p.Nodes[:rapid.IntRange(2, 3).Draw(t, "nodes")]
+		now := start
+		var order []string
+		for range 40 {
+			now = now.Add(time.Second)
+			for i := range p.Nodes {
+				p.Nodes[i].Reported = now
+			}
+			step := Next(p, now)
+			flying := 0
+			for i := range p.Nodes {
+				n := &p.Nodes[i]
+				if step.Kind == Start && step.Node == n.Name {
+					if n.Revision >= step.Revision {
+						t.Fatalf("revision %d does not rise above %d", step.Revision, n.Revision)
+					}
+					n.Revision, n.Action, n.Flags = step.Revision, p.Target.Action, p.Target.Flags
+					order = append(order, n.Name)
+				}
+				if n.inFlight() {
+					flying++
+				}
+			}
+			if flying > 1 {
+				t.Fatalf("%d nodes in flight: %+v", flying, p.Nodes)
+			}
+			endOne(t, &p, now)
+			if step.Kind == Halt || step.Kind == Done {
+				break
+			}
+		}
+		if i := slices.Index(order, "b"); i >= 0 && i != len(order)-1 {
+			t.Fatalf("the leader b was not last: %v", order)
+		}
+	})
+}
+
+func endOne(t *rapid.T, p *Plan, now time.Time) {
+	for i := range p.Nodes {
+		n := &p.Nodes[i]
+		if n.Revision > n.Ended && rapid.Bool().Draw(t, "ends") {
+			n.Ended, n.Finished, n.Running = n.Revision, now, n.Flags
+			n.Restarts = append(n.Restarts, now)
+			n.Outcome = rapid.SampledFrom([]v1alpha1.Outcome{
+				v1alpha1.OutcomeCommitted, v1alpha1.OutcomeCommitted, v1alpha1.OutcomeUnchanged, v1alpha1.OutcomeRolledBack,
+			}).Draw(t, "outcome")
+		}
+	}
+}
