@@ -1,0 +1,72 @@
+# Everything runs with Go alone: tools and the control plane for tests are built from pinned Go modules.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+ROOT := $(CURDIR)
+OPERATOR := $(ROOT)/bin/endpoint-sync-operator
+TOOL := go tool -modfile=$(ROOT)/hack/tools/go.mod
+LINT := $(TOOL) golangci-lint-kube-api-linter
+TEST := $(TOOL) gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg
+
+# The race detector needs a C compiler; without one the tests run without it.
+RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
+
+.PHONY: help
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build the operator into bin/
+	CGO_ENABLED=0 go build -trimpath -o $(OPERATOR) .
+
+.PHONY: test
+test: ## run all tests, also those against a real control plane (the first run builds it: 15 minutes on two cores)
+	$(if $(RACE),,@echo "no C compiler: testing without the race detector")
+	$(TEST) -- $(RACE) ./...
+	cd hack/lab && $(TEST) -- -timeout 30m -p 1 ./...
+
+.PHONY: lint
+lint: ## lint the code and the API types
+	$(LINT) run -c .golangci.yml ./...
+	$(LINT) run -c .golangci-kal.yml ./api/...
+	cd hack/lab && $(LINT) run -c $(ROOT)/.golangci.yml ./...
+
+.PHONY: generate
+generate: ## regenerate deep copies and CRDs from api/
+	$(TOOL) controller-gen object crd paths=./api/... output:crd:dir=config/crd/bases
+
+.PHONY: verify
+verify: generate fmt tidy lint ## what CI checks: generated, formatted, tidy, linted, and nothing left to commit
+	git diff --exit-code
+
+.PHONY: demo
+demo: build ## watch the incident, and the operator end it, on a real control plane; results in out/demo
+	cd hack/lab && go run . demo --operator $(OPERATOR) --out $(ROOT)/out/demo
+
+.PHONY: bench
+bench: build ## compare flag settings side by side on a real control plane; results in out/bench
+	cd hack/lab && go run . bench --operator $(OPERATOR) --out $(ROOT)/out/bench
+
+.PHONY: test-kill
+test-kill: ## kill agent and controller 200 times at random moments of a rollout
+	cd hack/lab && LAB_KILLS=200 $(TOOL) gotestsum --format standard-verbose -- -timeout 2h -count 1 -run TestKill ./...
+
+.PHONY: fmt
+fmt: ## format all Go code
+	$(LINT) fmt -c .golangci.yml ./...
+	cd hack/lab && $(LINT) fmt -c $(ROOT)/.golangci.yml ./...
+
+.PHONY: tidy
+tidy: ## tidy the three modules
+	go mod tidy
+	cd hack/lab && go mod tidy
+	cd hack/tools && go mod tidy
+
+.PHONY: manifests
+manifests: ## print what an installation applies
+	@$(TOOL) kustomize build config/default
+
+.PHONY: clean
+clean: ## delete bin/ and out/
+	rm -rf bin out
