@@ -20,6 +20,7 @@ const (
 	ReasonObjectiveMet   = "ObjectiveMet"
 	ReasonAsDesired      = "AsDesired"
 	ReasonProgressing    = "Progressing"
+	ReasonError          = "Error"
 	ReasonReady          = "Ready"
 	ReasonCommitted      = "Committed"
 	ReasonUnchanged      = "Unchanged"

@@ -85,6 +85,7 @@ type EndpointSyncNodeStatus struct {
 	// +optional
 	// +listType=map
 	// +listMapKey=type
+	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=8
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
@@ -136,12 +137,14 @@ type EndpointSyncNodeStatus struct {
 	// restarts are the times of the restarts that our changes and rollbacks caused, newest first.
 	// +optional
 	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=32
 	Restarts []metav1.Time `json:"restarts,omitempty"`
 
 	// failed are settings that were rolled back, newest first.
 	// +optional
 	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=8
 	Failed []FailedSetting `json:"failed,omitempty"`
 }

@@ -43,13 +43,15 @@ const (
 	PersistenceKubeadmConfig Persistence = "KubeadmConfig"
 )
 
-// Duration is a length of time as Go writes it ("2s", "1m30s"): people read and review these in Git.
+// Duration is a length of time as Go writes it ("2s", "1m30s"): people read and review these in Git. Fields bound it by
+// rules that look at no more than 20 characters: three terms of six digits cannot overflow.
 // +kubebuilder:validation:MinLength=2
-// +kubebuilder:validation:MaxLength=16
+// +kubebuilder:validation:MaxLength=64
 // +kubebuilder:validation:Pattern=`^([0-9]{1,6}(\.[0-9]{1,3})?(ms|s|m|h))+$`
 type Duration string
 
 // EndpointSyncPolicySpec is the objective for endpoint lag and the bounds within which flags may be changed for it.
+// +kubebuilder:validation:MinProperties=1
 // +kubebuilder:validation:XValidation:rule="!has(self.mode) || self.mode != 'Enforce' || has(self.bounds)",message="spec.bounds is required when spec.mode is Enforce: a flag without a bound is never touched, so Enforce without bounds could do nothing; set at least kubeAPIQPS and kubeAPIBurst, each {min, max}",fieldPath=".bounds",reason="FieldValueRequired"
 type EndpointSyncPolicySpec struct {
 	// mode says how far the operator may go. Omitted means Observe: measure and report, write nothing.
@@ -89,38 +91,36 @@ type EndpointSyncPolicySpec struct {
 
 // Objective is a service level objective for endpoint lag: the percentile of changes that must be visible within maxLag.
 // +kubebuilder:validation:MinProperties=1
-// +kubebuilder:validation:XValidation:rule="!has(self.maxLag) || (duration(self.maxLag) >= duration('10ms') && duration(self.maxLag) <= duration('10m'))",messageExpression="'spec.objective.maxLag is ' + self.maxLag + ', want 10ms to 10m'",fieldPath=".maxLag"
-// +kubebuilder:validation:XValidation:rule="!has(self.window) || (duration(self.window) >= duration('1m') && duration(self.window) <= duration('24h'))",messageExpression="'spec.objective.window is ' + self.window + ', want 1m to 24h'",fieldPath=".window"
 type Objective struct {
-	// percentile of changes that must be visible within maxLag. Omitted means 99.
+	// percentile of changes that must be visible within maxLag, 50 to 99. Omitted means 99.
 	// +optional
 	// +kubebuilder:validation:Minimum=50
 	// +kubebuilder:validation:Maximum=99
+	// +kubebuilder:validation:XValidation:rule="self >= 50 && self <= 99",messageExpression="'want 50 to 99, not ' + string(self)"
 	Percentile int32 `json:"percentile,omitempty"`
 
 	// maxLag is the longest lag allowed at the percentile, 10ms to 10m. Omitted means 2s.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="self.size() <= 20 && self.matches('^([0-9]{1,6}([.][0-9]{1,3})?(ms|s|m|h))+$') && duration(self) >= duration('10ms') && duration(self) <= duration('10m')",messageExpression="'want 10ms to 10m, such as 500ms or 2s, not ' + self"
 	MaxLag Duration `json:"maxLag,omitempty"`
 
 	// window is how far back changes count, 1m to 24h. Omitted means 10m.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="self.size() <= 20 && self.matches('^([0-9]{1,6}([.][0-9]{1,3})?(ms|s|m|h))+$') && duration(self) >= duration('1m') && duration(self) <= duration('24h')",messageExpression="'want 1m to 24h, such as 10m or 1h30m, not ' + self"
 	Window Duration `json:"window,omitempty"`
 
-	// minSamples is how many changes must have been seen before the operator decides. Omitted means 300: 299 changes
-	// without a violation show "99 % within maxLag" at 95 % confidence.
+	// minSamples is how many changes must have been seen before the operator decides, 1 to 1000000. Omitted means 300:
+	// 299 changes without a violation show "99 % within maxLag" at 95 % confidence.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=1000000
+	// +kubebuilder:validation:XValidation:rule="self >= 1 && self <= 1000000",messageExpression="'want 1 to 1000000, not ' + string(self)"
 	MinSamples int32 `json:"minSamples,omitempty"`
 }
 
 // Bounds limit what may be written, flag by flag.
 // +kubebuilder:validation:MinProperties=1
 // +kubebuilder:validation:XValidation:rule="has(self.kubeAPIQPS) == has(self.kubeAPIBurst)",message="spec.bounds: kubeAPIQPS and kubeAPIBurst come together, because a rate without its burst (or the reverse) cannot be sized; set both or neither",reason="FieldValueRequired"
-// +kubebuilder:validation:XValidation:rule="!has(self.kubeAPIQPS) || self.kubeAPIQPS.min <= self.kubeAPIQPS.max",messageExpression="'spec.bounds.kubeAPIQPS: min is ' + string(self.kubeAPIQPS.min) + ', max is ' + string(self.kubeAPIQPS.max) + ', want min <= max'",fieldPath=".kubeAPIQPS"
-// +kubebuilder:validation:XValidation:rule="!has(self.kubeAPIBurst) || self.kubeAPIBurst.min <= self.kubeAPIBurst.max",messageExpression="'spec.bounds.kubeAPIBurst: min is ' + string(self.kubeAPIBurst.min) + ', max is ' + string(self.kubeAPIBurst.max) + ', want min <= max'",fieldPath=".kubeAPIBurst"
-// +kubebuilder:validation:XValidation:rule="!has(self.concurrentEndpointSyncs) || self.concurrentEndpointSyncs.min <= self.concurrentEndpointSyncs.max",messageExpression="'spec.bounds.concurrentEndpointSyncs: min is ' + string(self.concurrentEndpointSyncs.min) + ', max is ' + string(self.concurrentEndpointSyncs.max) + ', want min <= max'",fieldPath=".concurrentEndpointSyncs"
-// +kubebuilder:validation:XValidation:rule="!has(self.concurrentServiceEndpointSyncs) || self.concurrentServiceEndpointSyncs.min <= self.concurrentServiceEndpointSyncs.max",messageExpression="'spec.bounds.concurrentServiceEndpointSyncs: min is ' + string(self.concurrentServiceEndpointSyncs.min) + ', max is ' + string(self.concurrentServiceEndpointSyncs.max) + ', want min <= max'",fieldPath=".concurrentServiceEndpointSyncs"
 type Bounds struct {
 	// kubeAPIQPS bounds --kube-api-qps: requests per second of each controller's client, 1 to 1000.
 	// +optional
@@ -140,47 +140,56 @@ type Bounds struct {
 }
 
 // QPSBound is a closed range of --kube-api-qps.
+// +kubebuilder:validation:XValidation:rule="self.min <= self.max",messageExpression="'want min <= max, both 1 to 1000, not min ' + string(self.min) + ' and max ' + string(self.max)"
 type QPSBound struct {
-	// min is the lowest value that may be written; it is not a floor to enforce.
+	// min is the lowest value that may be written; it is not a floor to enforce. 1 to 1000.
 	// +required
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=1000
+	// +kubebuilder:validation:XValidation:rule="self >= 1 && self <= 1000",messageExpression="'want 1 to 1000, not ' + string(self)"
 	Min int32 `json:"min,omitempty"`
 
-	// max is the highest value that may be written.
+	// max is the highest value that may be written, 1 to 1000.
 	// +required
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=1000
+	// +kubebuilder:validation:XValidation:rule="self >= 1 && self <= 1000",messageExpression="'want 1 to 1000, not ' + string(self)"
 	Max int32 `json:"max,omitempty"`
 }
 
 // BurstBound is a closed range of --kube-api-burst.
+// +kubebuilder:validation:XValidation:rule="self.min <= self.max",messageExpression="'want min <= max, both 1 to 2000, not min ' + string(self.min) + ' and max ' + string(self.max)"
 type BurstBound struct {
-	// min is the lowest value that may be written; it is not a floor to enforce.
+	// min is the lowest value that may be written; it is not a floor to enforce. 1 to 2000.
 	// +required
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=2000
+	// +kubebuilder:validation:XValidation:rule="self >= 1 && self <= 2000",messageExpression="'want 1 to 2000, not ' + string(self)"
 	Min int32 `json:"min,omitempty"`
 
-	// max is the highest value that may be written.
+	// max is the highest value that may be written, 1 to 2000.
 	// +required
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=2000
+	// +kubebuilder:validation:XValidation:rule="self >= 1 && self <= 2000",messageExpression="'want 1 to 2000, not ' + string(self)"
 	Max int32 `json:"max,omitempty"`
 }
 
 // WorkersBound is a closed range of a worker count.
+// +kubebuilder:validation:XValidation:rule="self.min <= self.max",messageExpression="'want min <= max, both 1 to 50, not min ' + string(self.min) + ' and max ' + string(self.max)"
 type WorkersBound struct {
-	// min is the lowest value that may be written; it is not a floor to enforce.
+	// min is the lowest value that may be written; it is not a floor to enforce. 1 to 50.
 	// +required
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=50
+	// +kubebuilder:validation:XValidation:rule="self >= 1 && self <= 50",messageExpression="'want 1 to 50, not ' + string(self)"
 	Min int32 `json:"min,omitempty"`
 
-	// max is the highest value that may be written.
+	// max is the highest value that may be written, 1 to 50.
 	// +required
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=50
+	// +kubebuilder:validation:XValidation:rule="self >= 1 && self <= 50",messageExpression="'want 1 to 50, not ' + string(self)"
 	Max int32 `json:"max,omitempty"`
 }
 
@@ -199,34 +208,36 @@ type ServiceScope struct {
 // Guardrails are limits on the API server's health that stop a raise.
 // +kubebuilder:validation:MinProperties=1
 type Guardrails struct {
-	// maxMutatingLatency is the p99 of mutating requests above which nothing is raised.
+	// maxMutatingLatency is the p99 of mutating requests above which nothing is raised, 10ms to 1m.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="self.size() <= 20 && self.matches('^([0-9]{1,6}([.][0-9]{1,3})?(ms|s|m|h))+$') && duration(self) >= duration('10ms') && duration(self) <= duration('1m')",messageExpression="'want 10ms to 1m, such as 500ms or 1.5s, not ' + self"
 	MaxMutatingLatency Duration `json:"maxMutatingLatency,omitempty"`
 
-	// maxRejectedPercent is the share of requests refused with 429 above which nothing is raised.
+	// maxRejectedPercent is the share of requests refused with 429 above which nothing is raised, 1 to 100.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100
+	// +kubebuilder:validation:XValidation:rule="self >= 1 && self <= 100",messageExpression="'want 1 to 100, not ' + string(self)"
 	MaxRejectedPercent int32 `json:"maxRejectedPercent,omitempty"`
 }
 
 // Rollout says when and how carefully nodes are changed.
 // +kubebuilder:validation:MinProperties=1
-// +kubebuilder:validation:XValidation:rule="!has(self.cooldown) || (duration(self.cooldown) >= duration('1m') && duration(self.cooldown) <= duration('168h'))",messageExpression="'spec.rollout.cooldown is ' + self.cooldown + ', want 1m to 168h'",fieldPath=".cooldown"
-// +kubebuilder:validation:XValidation:rule="!has(self.healthTimeout) || (duration(self.healthTimeout) >= duration('45s') && duration(self.healthTimeout) <= duration('15m'))",messageExpression="'spec.rollout.healthTimeout is ' + self.healthTimeout + ', want 45s to 15m'",fieldPath=".healthTimeout"
-// +kubebuilder:validation:XValidation:rule="!has(self.minReady) || (duration(self.minReady) >= duration('1s') && duration(self.minReady) <= duration('10m'))",messageExpression="'spec.rollout.minReady is ' + self.minReady + ', want 1s to 10m'",fieldPath=".minReady"
 type Rollout struct {
 	// cooldown is the shortest time between two changes of values, 1m to 168h. Omitted means 30m. Rolling back is exempt.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="self.size() <= 20 && self.matches('^([0-9]{1,6}([.][0-9]{1,3})?(ms|s|m|h))+$') && duration(self) >= duration('1m') && duration(self) <= duration('168h')",messageExpression="'want 1m to 168h, such as 30m or 1h30m, not ' + self"
 	Cooldown Duration `json:"cooldown,omitempty"`
 
 	// healthTimeout is how long a changed node has to be proven healthy before it is rolled back, 45s to 15m.
 	// Omitted means 2m.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="self.size() <= 20 && self.matches('^([0-9]{1,6}([.][0-9]{1,3})?(ms|s|m|h))+$') && duration(self) >= duration('45s') && duration(self) <= duration('15m')",messageExpression="'want 45s to 15m, such as 90s or 2m, not ' + self"
 	HealthTimeout Duration `json:"healthTimeout,omitempty"`
 
 	// minReady is how long proven health must last before a node counts as done, 1s to 10m. Omitted means 30s.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="self.size() <= 20 && self.matches('^([0-9]{1,6}([.][0-9]{1,3})?(ms|s|m|h))+$') && duration(self) >= duration('1s') && duration(self) <= duration('10m')",messageExpression="'want 1s to 10m, such as 30s or 1m30s, not ' + self"
 	MinReady Duration `json:"minReady,omitempty"`
 
 	// restartBudget limits restarts of kube-controller-manager over all nodes.
@@ -251,16 +262,17 @@ type Rollout struct {
 // RestartBudget limits restarts of kube-controller-manager over all nodes, rollbacks included. A rollback is never
 // refused for it.
 // +kubebuilder:validation:MinProperties=1
-// +kubebuilder:validation:XValidation:rule="!has(self.period) || (duration(self.period) >= duration('1m') && duration(self.period) <= duration('168h'))",messageExpression="'spec.rollout.restartBudget.period is ' + self.period + ', want 1m to 168h'",fieldPath=".period"
 type RestartBudget struct {
-	// maxRestarts in period. Omitted means 6.
+	// maxRestarts in period, 1 to 16. Omitted means 6.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=16
+	// +kubebuilder:validation:XValidation:rule="self >= 1 && self <= 16",messageExpression="'want 1 to 16, not ' + string(self)"
 	MaxRestarts int32 `json:"maxRestarts,omitempty"`
 
 	// period over which restarts are counted, 1m to 168h. Omitted means 24h.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="self.size() <= 20 && self.matches('^([0-9]{1,6}([.][0-9]{1,3})?(ms|s|m|h))+$') && duration(self) >= duration('1m') && duration(self) <= duration('168h')",messageExpression="'want 1m to 168h, such as 30m or 1h30m, not ' + self"
 	Period Duration `json:"period,omitempty"`
 }
 
@@ -278,8 +290,9 @@ type MaintenanceWindow struct {
 	// +kubebuilder:validation:MaxLength=64
 	Schedule string `json:"schedule,omitempty"`
 
-	// duration is how long the window stays open.
+	// duration is how long the window stays open, 1m to 168h.
 	// +required
+	// +kubebuilder:validation:XValidation:rule="self.size() <= 20 && self.matches('^([0-9]{1,6}([.][0-9]{1,3})?(ms|s|m|h))+$') && duration(self) >= duration('1m') && duration(self) <= duration('168h')",messageExpression="'want 1m to 168h, such as 30m or 1h30m, not ' + self"
 	Duration Duration `json:"duration,omitempty"`
 
 	// timeZone of the schedule, from the IANA database. Omitted means UTC.
@@ -296,6 +309,7 @@ type EndpointSyncPolicyStatus struct {
 	// +optional
 	// +listType=map
 	// +listMapKey=type
+	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=8
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
@@ -310,6 +324,7 @@ type EndpointSyncPolicyStatus struct {
 	// +listType=map
 	// +listMapKey=resource
 	// +listMapKey=direction
+	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=6
 	Lag []Lag `json:"lag,omitempty"`
 
@@ -330,6 +345,7 @@ type EndpointSyncPolicyStatus struct {
 	// +optional
 	// +listType=map
 	// +listMapKey=name
+	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=32
 	Nodes []NodeSummary `json:"nodes,omitempty"`
 
@@ -337,6 +353,7 @@ type EndpointSyncPolicyStatus struct {
 	// +optional
 	// +listType=map
 	// +listMapKey=revision
+	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=10
 	History []HistoryEntry `json:"history,omitempty"`
 }
@@ -529,6 +546,7 @@ type HistoryEntry struct {
 	// +listType=map
 	// +listMapKey=resource
 	// +listMapKey=direction
+	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=6
 	Before []Lag `json:"before,omitempty"`
 
@@ -537,6 +555,7 @@ type HistoryEntry struct {
 	// +listType=map
 	// +listMapKey=resource
 	// +listMapKey=direction
+	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=6
 	After []Lag `json:"after,omitempty"`
 

@@ -8,6 +8,7 @@ import "strconv"
 // The limits are compiled in and hold whatever a policy says: worker counts are those that kube-controller-manager
 // accepts (pkg/controller/endpointslice/config, validation 1..50, Kubernetes v1.37.2); QPS and burst are the highest
 // that we have measured to be of use.
+// +kubebuilder:validation:MinProperties=1
 type Flags struct {
 	// kubeAPIQPS is --kube-api-qps, in requests per second of each controller's client.
 	// +optional

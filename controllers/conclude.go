@@ -1,0 +1,250 @@
+package controllers
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
+	"github.com/endpointsync/endpoint-sync-operator/internal/rollout"
+	"github.com/endpointsync/endpoint-sync-operator/internal/tuner"
+)
+
+// failureTTL is how long a setting that was rolled back is not tried again on the same version, unless the policy's
+// spec changes.
+const failureTTL = 24 * time.Hour
+
+// Situation is everything that a pass concludes from: plain values, gathered by the reconciler or by the plan command.
+type Situation struct {
+	Policy   v1alpha1.EndpointSyncPolicy // spec with defaults
+	InCharge string                      // name of the policy that acts; the oldest
+	Nodes    []v1alpha1.EndpointSyncNode // by name
+	Synced   bool                        // whether the measurement has seen the initial state
+	Measured func(lag.Service) bool      // nil: all Services
+	Invalid  string                      // why the spec cannot be used, if the schema let it pass
+	Evidence tuner.Evidence
+	Now      time.Time
+}
+
+// Conclusion is what a pass makes of its situation.
+type Conclusion struct {
+	Stalled    string // reason for which a person has to act, or empty
+	Message    string // explains Stalled
+	Verdict    tuner.Judgement
+	Bottleneck tuner.Bottleneck
+	Decision   tuner.Decision
+	Step       rollout.Step
+	Target     rollout.Target // of Step
+}
+
+// Conclude says what is the matter and what to do next. It is a pure function: the same situation gives the same
+// conclusion, whether the controller acts on it or the plan command only prints it.
+func Conclude(s Situation) Conclusion {
+	var c Conclusion
+	if c.Stalled, c.Message = unusable(s); c.Stalled != "" {
+		return c
+	}
+	if !s.Synced {
+		c.Step = hold(v1alpha1.ReasonTooFewSamples, "the watches have not delivered the present state yet")
+		return c
+	}
+	objective := objectiveOf(s.Policy.Spec.Objective)
+	c.Verdict = tuner.Verdict(s.Evidence.Lag, objective)
+	c.Bottleneck = tuner.Diagnose(s.Evidence, objective)
+	if s.Policy.Spec.Mode == v1alpha1.ModeObserve {
+		c.Step = hold(v1alpha1.ReasonObserving, "spec.mode is Observe: nothing is decided and nothing is written")
+		return c
+	}
+	c.Decision = tuner.Decide(tuner.Inputs{
+		Objective: objective, Bounds: s.Policy.Spec.Bounds, Evidence: s.Evidence, Bottleneck: c.Bottleneck,
+		Failed: failedFlags(s),
+	})
+	if s.Policy.Spec.Mode == v1alpha1.ModeRecommend {
+		c.Step = hold(v1alpha1.ReasonRecommended, "spec.mode is Recommend: nothing is written")
+		return c
+	}
+	return c.enforce(s)
+}
+
+// enforce finds the rollout's next step: of a rollout that has begun, else of a new decision.
+func (c Conclusion) enforce(s Situation) Conclusion {
+	if len(s.Nodes) == 0 {
+		c.Stalled = v1alpha1.ReasonNoControlPlaneNodes
+		c.Message = "no node carries the label " + controlPlaneLabel +
+			": the control plane is not ours to patch; use spec.mode Recommend and apply status.recommended yourself"
+		return c
+	}
+	plan := planOf(s)
+	c.Target = openTarget(plan.Nodes)
+	switch {
+	case anyInFlight(plan.Nodes): // Ends by itself, whatever was asked since.
+	case s.Policy.Annotations[v1alpha1.PauseAnnotation] == "true":
+		c.Step = hold(v1alpha1.ReasonPaused, "annotation "+v1alpha1.PauseAnnotation+" is set: no change starts")
+		return c
+	case c.failed(s):
+		return c
+	case c.Target == (rollout.Target{}) && !c.Decision.Act:
+		c.Step = hold(c.Decision.Reason, c.Decision.Message)
+		return c
+	case c.Target == (rollout.Target{}):
+		c.Target = rollout.Target{Action: v1alpha1.ActionApply, Flags: c.Decision.Flags}
+	}
+	plan.Target = c.Target
+	c.Step = rollout.Next(plan, s.Now)
+	if c.Step.Kind == rollout.Halt {
+		c.Stalled, c.Message = c.Step.Reason, c.Step.Message
+	}
+	return c
+}
+
+// failed stalls on a setting that was rolled back: trying others by ourselves would cost more hand-overs.
+func (c *Conclusion) failed(s Situation) bool {
+	for _, n := range s.Nodes {
+		for _, f := range n.Status.Failed {
+			if !current(f, n, s) {
+				continue
+			}
+			c.Stalled = v1alpha1.ReasonRolledBack
+			c.Message = fmt.Sprintf("node %s rolled %s back at %s: %s: %s. It is not tried again for 24h or until the "+
+				"policy's spec changes; look at kube-controller-manager's log on that node, then change spec.bounds",
+				n.Name, f.Flags, f.Time.UTC().Format(time.RFC3339), f.Reason, n.Status.Last.Message)
+			c.Step = hold(v1alpha1.ReasonRolledBack, c.Message)
+			return true
+		}
+	}
+	return false
+}
+
+// current says whether a failure still speaks against its setting. An inconclusive one blames no value.
+func current(f v1alpha1.FailedSetting, n v1alpha1.EndpointSyncNode, s Situation) bool {
+	return f.Reason != v1alpha1.ReasonInconclusive &&
+		s.Now.Sub(f.Time.Time) < failureTTL &&
+		f.PolicyGeneration >= s.Policy.Generation &&
+		(n.Status.KCMVersion == "" || f.KCMVersion == n.Status.KCMVersion)
+}
+
+// unusable returns why the policy can do nothing before a person acts.
+func unusable(s Situation) (reason, message string) {
+	if s.InCharge != s.Policy.Name {
+		return v1alpha1.ReasonConflict, fmt.Sprintf(
+			"policy %s is older and in charge; one policy acts for a cluster: delete this one, or that one", s.InCharge)
+	}
+	if s.Invalid != "" {
+		return v1alpha1.ReasonInvalidSpec, s.Invalid
+	}
+	if set := notImplemented(s.Policy.Spec); len(set) > 0 {
+		return v1alpha1.ReasonNotImplemented, "this release does not implement " + strings.Join(set, ", ") +
+			": remove it, or stay with a release that does; nothing is written meanwhile"
+	}
+	return invalidDuration(s.Policy.Spec)
+}
+
+// notImplemented lists what the spec sets and this release would ignore.
+func notImplemented(spec v1alpha1.EndpointSyncPolicySpec) []string {
+	var set []string
+	if spec.Guardrails != (v1alpha1.Guardrails{}) {
+		set = append(set, "spec.guardrails")
+	}
+	if len(spec.Rollout.MaintenanceWindows) > 0 {
+		set = append(set, "spec.rollout.maintenanceWindows")
+	}
+	if spec.Rollout.Relax == v1alpha1.RelaxAfterQuiet {
+		set = append(set, "spec.rollout.relax: AfterQuiet")
+	}
+	if spec.Persistence == v1alpha1.PersistenceKubeadmConfig {
+		set = append(set, "spec.persistence: KubeadmConfig")
+	}
+	return set
+}
+
+func invalidDuration(spec v1alpha1.EndpointSyncPolicySpec) (reason, message string) {
+	for _, d := range []struct {
+		field string
+		value v1alpha1.Duration
+	}{
+		{"spec.objective.maxLag", spec.Objective.MaxLag},
+		{"spec.rollout.cooldown", spec.Rollout.Cooldown},
+		{"spec.rollout.healthTimeout", spec.Rollout.HealthTimeout},
+		{"spec.rollout.minReady", spec.Rollout.MinReady},
+		{"spec.rollout.restartBudget.period", spec.Rollout.RestartBudget.Period},
+	} {
+		if _, ok := d.value.Value(); !ok {
+			return v1alpha1.ReasonInvalidSpec, fmt.Sprintf("%s is %q, want a duration longer than 0s", d.field, d.value)
+		}
+	}
+	return "", ""
+}
+
+func objectiveOf(o v1alpha1.Objective) tuner.Objective {
+	maxLag, _ := o.MaxLag.Value()
+	return tuner.Objective{Percentile: float64(o.Percentile) / 100, MaxLag: maxLag, MinSamples: int(o.MinSamples)}
+}
+
+// failedFlags are the settings that were rolled back lately, for the decision to leave out.
+func failedFlags(s Situation) []v1alpha1.Flags {
+	var failed []v1alpha1.Flags
+	for _, n := range s.Nodes {
+		for _, f := range n.Status.Failed {
+			if current(f, n, s) {
+				failed = append(failed, f.Flags)
+			}
+		}
+	}
+	return failed
+}
+
+// planOf turns the objects into the rollout's plain values.
+func planOf(s Situation) rollout.Plan {
+	r := s.Policy.Spec.Rollout
+	cooldown, _ := r.Cooldown.Value()
+	period, _ := r.RestartBudget.Period.Value()
+	return rollout.Plan{
+		Nodes: rolloutNodes(s.Nodes), Cooldown: cooldown, RetryAfter: cooldown,
+		MaxRestarts: int(r.RestartBudget.MaxRestarts), Period: period,
+	}
+}
+
+func rolloutNodes(nodes []v1alpha1.EndpointSyncNode) []rollout.Node {
+	out := make([]rollout.Node, 0, len(nodes))
+	for _, n := range nodes {
+		node := rollout.Node{
+			Name: n.Name, Revision: value(n.Spec.Revision), Action: n.Spec.Action, Flags: n.Spec.Flags,
+			Ended: n.Status.ObservedRevision, Phase: n.Status.Phase,
+			Outcome: n.Status.Last.Outcome, Reason: n.Status.Last.Reason, Message: n.Status.Last.Message,
+			Finished: n.Status.Last.FinishTime.Time, Running: n.Status.Running,
+			Healthy: n.Status.Healthy != nil && *n.Status.Healthy, Leader: n.Status.Leader, Reported: n.Status.ReportTime.Time,
+		}
+		for _, at := range n.Status.Restarts {
+			node.Restarts = append(node.Restarts, at.Time)
+		}
+		out = append(out, node)
+	}
+	return out
+}
+
+// openTarget returns what the last rollout was for, if some node was never told: it goes on before anything new.
+func openTarget(nodes []rollout.Node) rollout.Target {
+	if len(nodes) == 0 {
+		return rollout.Target{}
+	}
+	newest := slices.MaxFunc(nodes, func(a, b rollout.Node) int { return cmp.Compare(a.Revision, b.Revision) })
+	target := rollout.Target{Action: newest.Action, Flags: newest.Flags}
+	untold := slices.ContainsFunc(nodes, func(n rollout.Node) bool {
+		return n.Action != target.Action || n.Flags != target.Flags
+	})
+	if newest.Revision == 0 || target.Action != v1alpha1.ActionApply || !untold {
+		return rollout.Target{}
+	}
+	return target
+}
+
+func anyInFlight(nodes []rollout.Node) bool {
+	return slices.ContainsFunc(nodes, rollout.Node.InFlight)
+}
+
+func hold(reason, message string) rollout.Step {
+	return rollout.Step{Kind: rollout.Hold, Reason: reason, Message: message}
+}

@@ -1,0 +1,170 @@
+package controllers
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
+	"github.com/endpointsync/endpoint-sync-operator/internal/tuner"
+)
+
+// observe gathers everything that the pass concludes from. It reads and does not judge.
+func (r *PolicyReconciler) observe(ctx context.Context, s Situation) (Situation, error) {
+	policies, nodes, err := r.fleet(ctx)
+	if err != nil {
+		return s, err
+	}
+	s.Nodes, s.Synced = nodes, r.Synced()
+	s.InCharge = policies[0].Name
+	s.Policy.Spec = s.Policy.Spec.WithDefaults()
+	if s.Measured, err = measured(s.Policy.Spec.Services); err != nil {
+		s.Invalid = err.Error()
+		return s, nil
+	}
+	window, ok := s.Policy.Spec.Objective.Window.Value()
+	if !ok {
+		s.Invalid = fmt.Sprintf("spec.objective.window is %q, want a duration from 1m to 24h", s.Policy.Spec.Objective.Window)
+		return s, nil
+	}
+	since := later(s.Now.Add(-window), lastChange(nodes))
+	s.Evidence = tuner.Evidence{
+		Now:    s.Now,
+		Lag:    r.Tracker.Summary(lag.Query{Now: s.Now, Since: since, Measured: s.Measured}),
+		Demand: r.Tracker.Demand(since, s.Now),
+	}
+	if leader, ok := leaderOf(nodes); ok {
+		s.Evidence.Leader, s.Evidence.Flags = tuner.Led, leader.Status.Running
+		s.Evidence.Signals = samples(r.Signals.since(leader.Name, since))
+	} else {
+		s.Evidence.Leader = leaderlessness(nodes)
+	}
+	return s, nil
+}
+
+// fleet returns all policies, the one in charge first, and all nodes by name.
+func (r *PolicyReconciler) fleet(ctx context.Context) ([]v1alpha1.EndpointSyncPolicy, []v1alpha1.EndpointSyncNode, error) {
+	var policies v1alpha1.EndpointSyncPolicyList
+	if err := r.Client.List(ctx, &policies); err != nil {
+		return nil, nil, fmt.Errorf("list policies: %w", err)
+	}
+	var nodes v1alpha1.EndpointSyncNodeList
+	if err := r.Client.List(ctx, &nodes); err != nil {
+		return nil, nil, fmt.Errorf("list EndpointSyncNodes: %w", err)
+	}
+	slices.SortFunc(policies.Items, func(a, b v1alpha1.EndpointSyncPolicy) int {
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
+	})
+	slices.SortFunc(nodes.Items, func(a, b v1alpha1.EndpointSyncNode) int { return cmp.Compare(a.Name, b.Name) })
+	return policies.Items, nodes.Items, nil
+}
+
+// measured returns which Services a policy speaks of; nil means all.
+func measured(scope v1alpha1.ServiceScope) (func(lag.Service) bool, error) {
+	if scope == (v1alpha1.ServiceScope{}) {
+		return nil, nil //nolint:nilnil // nil is the filter that lets all pass, see lag.Query.
+	}
+	namespaces, err := selectorOf(scope.NamespaceSelector)
+	if err != nil {
+		return nil, fmt.Errorf("spec.services.namespaceSelector: %w", err)
+	}
+	services, err := selectorOf(scope.Selector)
+	if err != nil {
+		return nil, fmt.Errorf("spec.services.selector: %w", err)
+	}
+	return func(s lag.Service) bool {
+		return namespaces.Matches(labels.Set(s.NamespaceLabels)) && services.Matches(labels.Set(s.Labels))
+	}, nil
+}
+
+func selectorOf(s *metav1.LabelSelector) (labels.Selector, error) {
+	if s == nil {
+		return labels.Everything(), nil
+	}
+	return metav1.LabelSelectorAsSelector(s)
+}
+
+// lastChange is when flags last changed on any node: lag measured before speaks of other flags.
+func lastChange(nodes []v1alpha1.EndpointSyncNode) time.Time {
+	var last time.Time
+	for _, n := range nodes {
+		switch n.Status.Last.Outcome {
+		case v1alpha1.OutcomeCommitted, v1alpha1.OutcomeRolledBack, v1alpha1.OutcomeRollbackFailed:
+			last = later(last, n.Status.Last.FinishTime.Time)
+		case v1alpha1.OutcomeUnchanged, v1alpha1.OutcomeRefused:
+		}
+	}
+	return last
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+func leaderOf(nodes []v1alpha1.EndpointSyncNode) (v1alpha1.EndpointSyncNode, bool) {
+	for _, n := range nodes {
+		if leads, known := leadership(n.Status); known && leads {
+			return n, true
+		}
+	}
+	return v1alpha1.EndpointSyncNode{}, false
+}
+
+// leaderlessness tells "nobody leads" from "we cannot see who leads".
+func leaderlessness(nodes []v1alpha1.EndpointSyncNode) tuner.LeaderState {
+	for _, n := range nodes {
+		if _, known := leadership(n.Status); !known {
+			return tuner.LeaderUnknown
+		}
+	}
+	if len(nodes) == 0 {
+		return tuner.LeaderUnknown
+	}
+	return tuner.Leaderless
+}
+
+// samples turns scrapes as agents report them into what the tuner takes. A scrape without a counter is left out: what
+// is not known is not zero.
+func samples(scrapes []v1alpha1.KCMSignals) []tuner.Sample {
+	out := make([]tuner.Sample, 0, len(scrapes))
+	for _, s := range scrapes {
+		if s.Writes == nil || s.LimiterWaitMilliseconds == nil || s.RequestMilliseconds == nil {
+			continue
+		}
+		out = append(out, tuner.Sample{
+			Time:         s.Time.Time,
+			ProcessStart: s.ProcessStartTime.Time,
+			Writes:       *s.Writes,
+			LimiterWait:  milliseconds(s.LimiterWaitMilliseconds),
+			RequestTime:  milliseconds(s.RequestMilliseconds),
+			Endpoints:    queue(s.Endpoints),
+			EndpointSlices: queue(s.EndpointSlices),
+		})
+	}
+	return out
+}
+
+func queue(q v1alpha1.QueueSignals) tuner.QueueSample {
+	return tuner.QueueSample{
+		Depth: value(q.Depth), Syncs: value(q.Syncs),
+		Wait: milliseconds(q.WaitMilliseconds), Work: milliseconds(q.WorkMilliseconds),
+	}
+}
+
+func milliseconds(v *int64) time.Duration { return time.Duration(value(v)) * time.Millisecond }
+
+func value(v *int64) int64 {
+	if v == nil {
+		return 0
+	}
+	return *v
+}

@@ -1,0 +1,144 @@
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
+)
+
+// How soon a policy is looked at again without an event: soon while something is under way, seldom when all is quiet,
+// so that the operator costs the API server less than a request a second.
+const (
+	busyInterval  = 3 * time.Second
+	quietInterval = 15 * time.Second
+)
+
+// PolicyReconciler measures for every policy, and decides and acts for the one that is in charge.
+type PolicyReconciler struct {
+	Client  client.Client
+	Live    client.Reader // past the cache: what an instruction rests on
+	Clock   clock.PassiveClock
+	Tracker *lag.Tracker
+	Signals *signalLog
+	Events  events.EventRecorder
+	Synced  func() bool // whether the tracker has seen the initial state
+}
+
+// Reconcile observes, concludes, acts, and reports, in that order.
+func (r *PolicyReconciler) Reconcile(ctx context.Context, req ctrl.Request) (_ ctrl.Result, err error) {
+	var policy v1alpha1.EndpointSyncPolicy
+	if err = r.Client.Get(ctx, req.NamespacedName, &policy); apierrors.IsNotFound(err) {
+		return r.reconcileDeleted(ctx, req.Name)
+	} else if err != nil {
+		return ctrl.Result{}, fmt.Errorf("get policy %s: %w", req.Name, err)
+	}
+	before := policy.DeepCopy()
+	p := pass{Situation: Situation{Policy: policy, Now: r.Clock.Now()}}
+	defer func() {
+		policy.Status = nextStatus(before.Status, p, err)
+		err = errors.Join(err, r.report(ctx, before, &policy))
+	}()
+	if p.Situation, err = r.observe(ctx, p.Situation); err != nil {
+		return ctrl.Result{}, fmt.Errorf("observe: %w", err)
+	}
+	p.Conclusion = Conclude(p.Situation)
+	if err = r.act(ctx, p); err != nil {
+		return ctrl.Result{}, fmt.Errorf("act: %w", err)
+	}
+	return ctrl.Result{RequeueAfter: p.interval()}, nil
+}
+
+// reconcileDeleted puts back what each node had, one node at a time, where a deleted policy asked for it and no other
+// policy is in charge. The instruction stands in each EndpointSyncNode, so that it outlives the policy.
+func (r *PolicyReconciler) reconcileDeleted(ctx context.Context, name string) (ctrl.Result, error) {
+	policies, nodes, err := r.fleet(ctx)
+	if err != nil {
+		return ctrl.Result{}, fmt.Errorf("observe after the deletion of policy %s: %w", name, err)
+	}
+	left := ownedBy(nodes, name)
+	if len(policies) > 0 || len(left) == 0 || left[0].Spec.DeletionPolicy != v1alpha1.DeletionRestore {
+		return ctrl.Result{}, nil
+	}
+	step := restoreStep(left, r.Clock.Now())
+	if err := r.instruct(ctx, step, restoreInstruction(left[0])); err != nil {
+		return ctrl.Result{}, fmt.Errorf("restore after the deletion of policy %s: %w", name, err)
+	}
+	ctrl.LoggerFrom(ctx).Info("Restoring after the policy was deleted", "policy", name, "step", step.Kind,
+		"node", step.Node, "reason", step.Reason)
+	return ctrl.Result{RequeueAfter: restoreInterval(step)}, nil
+}
+
+// report patches the status once, only if it differs, and turns what changed into Events.
+func (r *PolicyReconciler) report(ctx context.Context, before, after *v1alpha1.EndpointSyncPolicy) error {
+	if sameStatus(before.Status, after.Status) {
+		return nil
+	}
+	for _, e := range transitions(before.Status, after.Status) {
+		r.Events.Eventf(after, nil, e.kind, e.reason, e.action, "%s", e.message)
+	}
+	patch := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
+	err := r.Client.Status().Patch(ctx, after, patch)
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+		return nil // Deleted, or changed since: the next pass starts from what is there then.
+	}
+	if err != nil {
+		return fmt.Errorf("patch the status of policy %s: %w", after.Name, err)
+	}
+	return nil
+}
+
+// SetupWithManager registers the reconciler: for policies, and for what agents report that can change a conclusion.
+func (r *PolicyReconciler) SetupWithManager(mgr ctrl.Manager) error {
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("policy").
+		For(&v1alpha1.EndpointSyncPolicy{}, builder.WithPredicates(predicate.Or(
+			predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}))).
+		Watches(&v1alpha1.EndpointSyncNode{}, handler.EnqueueRequestsFromMapFunc(r.policiesOf), builder.WithPredicates(nodeMoved())).
+		Complete(r)
+}
+
+// policiesOf returns every policy, and the one that the node was last told something for, which may be gone.
+func (r *PolicyReconciler) policiesOf(ctx context.Context, obj client.Object) []reconcile.Request {
+	var all v1alpha1.EndpointSyncPolicyList
+	if err := r.Client.List(ctx, &all); err != nil {
+		ctrl.LoggerFrom(ctx).Error(err, "List policies")
+		return nil
+	}
+	names := map[string]bool{}
+	for _, p := range all.Items {
+		names[p.Name] = true
+	}
+	if n, ok := obj.(*v1alpha1.EndpointSyncNode); ok && n.Spec.PolicyName != "" {
+		names[n.Spec.PolicyName] = true
+	}
+	requests := make([]reconcile.Request, 0, len(names))
+	for name := range names {
+		requests = append(requests, reconcile.Request{NamespacedName: types.NamespacedName{Name: name}})
+	}
+	return requests
+}
+
+// nodeMoved lets pass reports that can change a conclusion, and not heartbeats and counters.
+func nodeMoved() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		was, ok := e.ObjectOld.(*v1alpha1.EndpointSyncNode)
+		is, ok2 := e.ObjectNew.(*v1alpha1.EndpointSyncNode)
+		return !ok || !ok2 || was.Generation != is.Generation || !sameStanding(was.Status, is.Status)
+	}}
+}

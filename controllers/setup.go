@@ -1,0 +1,110 @@
+// Package controllers holds the thin reconcilers: they gather what is known into plain values, ask the pure packages
+// what to conclude and what to do next, write that, and report it. They decide nothing themselves.
+package controllers
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
+	"github.com/endpointsync/endpoint-sync-operator/internal/watch"
+)
+
+// Options are how the controller process runs.
+type Options struct {
+	Clock          clock.PassiveClock
+	LeaderElect    bool
+	Namespace      string // of the operator's own Lease
+	MetricsAddress string // "0": none
+	ProbeAddress   string // "0": none
+	TLS            []func(*tls.Config)
+}
+
+// Scheme returns the types that the operator reads and writes.
+func Scheme() (*runtime.Scheme, error) {
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{v1alpha1.AddToScheme, corev1.AddToScheme, coordinationv1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			return nil, fmt.Errorf("build the scheme: %w", err)
+		}
+	}
+	return scheme, nil
+}
+
+// Run measures and reconciles until ctx ends. Every replica measures, so that a new leader has its evidence; only the
+// leader decides.
+func Run(ctx context.Context, cfg *rest.Config, opts Options) error {
+	mgr, err := newManager(cfg, opts)
+	if err != nil {
+		return err
+	}
+	tracker := lag.NewTracker(lag.Options{})
+	feed, err := watch.New(cfg, tracker, watch.Options{Logger: mgr.GetLogger().WithName("watch")})
+	if err != nil {
+		return fmt.Errorf("set up the endpoint watches: %w", err)
+	}
+	signals := newSignalLog(tracker, opts.Clock)
+	if err := mgr.Add(feed); err != nil {
+		return fmt.Errorf("add the endpoint watches: %w", err)
+	}
+	if err := mgr.Add(&signalFeed{cache: mgr.GetCache(), log: signals}); err != nil {
+		return fmt.Errorf("add the node watch: %w", err)
+	}
+	if err := (&NodeReconciler{Client: mgr.GetClient()}).SetupWithManager(mgr); err != nil {
+		return fmt.Errorf("set up the node reconciler: %w", err)
+	}
+	policies := &PolicyReconciler{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Clock: opts.Clock, Tracker: tracker, Signals: signals,
+		Events: mgr.GetEventRecorder("endpoint-sync-controller"), Synced: feed.Synced,
+	}
+	if err := policies.SetupWithManager(mgr); err != nil {
+		return fmt.Errorf("set up the policy reconciler: %w", err)
+	}
+	return mgr.Start(ctx)
+}
+
+func newManager(cfg *rest.Config, opts Options) (ctrl.Manager, error) {
+	scheme, err := Scheme()
+	if err != nil {
+		return nil, err
+	}
+	mgr, err := ctrl.NewManager(cfg, ctrl.Options{
+		Scheme:                        scheme,
+		LeaderElection:                opts.LeaderElect,
+		LeaderElectionID:              "endpoint-sync-controller",
+		LeaderElectionNamespace:       opts.Namespace,
+		LeaderElectionReleaseOnCancel: true,
+		HealthProbeBindAddress:        opts.ProbeAddress,
+		Metrics: metricsserver.Options{
+			BindAddress:    opts.MetricsAddress,
+			SecureServing:  true,
+			FilterProvider: filters.WithAuthenticationAndAuthorization,
+			TLSOpts:        opts.TLS,
+		},
+		Cache:  cache.Options{DefaultTransform: cache.TransformStripManagedFields()},
+		Client: client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&coordinationv1.Lease{}}}},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("set up the manager: %w", err)
+	}
+	for _, add := range []func(string, healthz.Checker) error{mgr.AddHealthzCheck, mgr.AddReadyzCheck} {
+		if err := add("ping", healthz.Ping); err != nil {
+			return nil, fmt.Errorf("add a health check: %w", err)
+		}
+	}
+	return mgr, nil
+}

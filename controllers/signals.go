@@ -1,0 +1,135 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	toolscache "k8s.io/client-go/tools/cache"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
+)
+
+// maxSignals is how many scrapes are kept for each node: at one every 2 s during an incident, 34 minutes of it.
+const maxSignals = 1024
+
+// signalLog keeps what each node's kube-controller-manager told of itself, scrape by scrape, and tells the tracker when
+// no kube-controller-manager leads. It starts empty with the process: after a restart of the controller the lag and the
+// demand speak alone until new scrapes arrive.
+type signalLog struct {
+	clock   clock.PassiveClock
+	tracker *lag.Tracker
+
+	mu      sync.Mutex
+	samples map[string][]v1alpha1.KCMSignals
+	leads   map[string]bool
+}
+
+func newSignalLog(tracker *lag.Tracker, clk clock.PassiveClock) *signalLog {
+	return &signalLog{
+		clock: clk, tracker: tracker,
+		samples: map[string][]v1alpha1.KCMSignals{},
+		leads:   map[string]bool{},
+	}
+}
+
+// record takes one report of a node's agent.
+func (l *signalLog) record(n *v1alpha1.EndpointSyncNode) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	seen := l.samples[n.Name]
+	signals := n.Status.Signals
+	if !signals.Time.IsZero() && (len(seen) == 0 || seen[len(seen)-1].Time.Before(&signals.Time)) {
+		seen = append(seen, signals)
+		l.samples[n.Name] = slices.Delete(seen, 0, max(0, len(seen)-maxSignals))
+	}
+	if leads, known := leadership(n.Status); known {
+		l.leads[n.Name] = leads
+		l.tellTracker()
+	}
+}
+
+func (l *signalLog) forget(name string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.samples, name)
+	delete(l.leads, name)
+}
+
+// since returns the scrapes of a node since a time, oldest first.
+func (l *signalLog) since(name string, since time.Time) []v1alpha1.KCMSignals {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := l.samples[name]
+	first := slices.IndexFunc(all, func(s v1alpha1.KCMSignals) bool { return !s.Time.Time.Before(since) })
+	if first < 0 {
+		return nil
+	}
+	return slices.Clone(all[first:])
+}
+
+func (l *signalLog) tellTracker() {
+	led := false
+	for _, leads := range l.leads {
+		led = led || leads
+	}
+	l.tracker.SetLeader(led, l.clock.Now())
+}
+
+// leadership says whether a node's kube-controller-manager leads, and whether that is known. One that is being
+// restarted by us, or is down, does not lead, whatever its last scrape said.
+func leadership(s v1alpha1.EndpointSyncNodeStatus) (leads, known bool) {
+	if s.Leader != nil {
+		return *s.Leader, true
+	}
+	changing := s.Phase == v1alpha1.PhaseApplied || s.Phase == v1alpha1.PhaseRollingBack
+	down := s.Healthy != nil && !*s.Healthy
+	return false, changing || down
+}
+
+// signalFeed hands every report of an agent to the log, also on replicas that do not lead.
+type signalFeed struct {
+	cache cache.Cache
+	log   *signalLog
+}
+
+// NeedLeaderElection is false: every replica gathers evidence.
+func (*signalFeed) NeedLeaderElection() bool { return false }
+
+// Start runs until ctx ends.
+func (f *signalFeed) Start(ctx context.Context) error {
+	informer, err := f.cache.GetInformer(ctx, &v1alpha1.EndpointSyncNode{})
+	if err != nil {
+		return fmt.Errorf("watch EndpointSyncNodes: %w", err)
+	}
+	_, err = informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+		AddFunc:    f.see,
+		UpdateFunc: func(_, obj any) { f.see(obj) },
+		DeleteFunc: f.unsee,
+	})
+	if err != nil {
+		return fmt.Errorf("watch EndpointSyncNodes: %w", err)
+	}
+	<-ctx.Done()
+	return nil
+}
+
+func (f *signalFeed) see(obj any) {
+	if n, ok := obj.(*v1alpha1.EndpointSyncNode); ok {
+		f.log.record(n)
+	}
+}
+
+func (f *signalFeed) unsee(obj any) {
+	if tombstone, ok := obj.(toolscache.DeletedFinalStateUnknown); ok {
+		obj = tombstone.Obj
+	}
+	if n, ok := obj.(*v1alpha1.EndpointSyncNode); ok {
+		f.log.forget(n.Name)
+	}
+}

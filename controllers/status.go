@@ -1,0 +1,258 @@
+package controllers
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
+	"github.com/endpointsync/endpoint-sync-operator/internal/platform"
+	"github.com/endpointsync/endpoint-sync-operator/internal/rollout"
+	"github.com/endpointsync/endpoint-sync-operator/internal/tuner"
+)
+
+// Bounds of what a status may hold, as the schema has them.
+const (
+	maxHistory = 10
+	maxNodes   = 32
+	maxMessage = 1024
+)
+
+// nextStatus computes the whole status from the one before and this pass. Nothing else writes a status field.
+func nextStatus(before v1alpha1.EndpointSyncPolicyStatus, p pass, err error) v1alpha1.EndpointSyncPolicyStatus {
+	next := *before.DeepCopy()
+	next.ObservedGeneration = p.Policy.Generation
+	if err == nil && p.Stalled != v1alpha1.ReasonConflict && p.InCharge != "" {
+		next.Nodes = nodeSummaries(p.Nodes)
+		next.Lag = LagStatus(p.Evidence.Lag)
+		next.Bottleneck = v1alpha1.Bottleneck{
+			Type: cmp.Or(p.Bottleneck.Type, v1alpha1.BottleneckUnknown), Message: bounded(p.Bottleneck.Message),
+		}
+		next.Recommended = recommendation(before.Recommended, p)
+		next.History = history(before.History, p)
+		next.DesiredRevision = max(before.DesiredRevision, started(p), newestRevision(p))
+	}
+	setConditions(&next, p, err)
+	return next
+}
+
+// condition is what nextStatus says of one condition type.
+type condition struct {
+	status  metav1.ConditionStatus
+	reason  string
+	message string
+}
+
+// setConditions sets all four conditions, always, so that `kubectl wait --for=condition=…=false` works.
+func setConditions(next *v1alpha1.EndpointSyncPolicyStatus, p pass, err error) {
+	ready, reconciling, stalled := progress(p, err)
+	for name, c := range map[string]condition{
+		v1alpha1.ConditionReady:        ready,
+		v1alpha1.ConditionReconciling:  reconciling,
+		v1alpha1.ConditionStalled:      stalled,
+		v1alpha1.ConditionObjectiveMet: objectiveMet(p),
+	} {
+		meta.SetStatusCondition(&next.Conditions, metav1.Condition{
+			Type: name, Status: c.status, Reason: c.reason, Message: bounded(c.message),
+			ObservedGeneration: p.Policy.Generation, LastTransitionTime: metav1.NewTime(p.Now),
+		})
+	}
+	slices.SortFunc(next.Conditions, func(a, b metav1.Condition) int { return cmp.Compare(a.Type, b.Type) })
+}
+
+// progress says whether the operator has done what the spec asks (Ready), is at it (Reconciling), or cannot go on
+// before a person acts (Stalled). Ready does not mean that the objective is met: ObjectiveMet says that.
+func progress(p pass, err error) (ready, reconciling, stalled condition) {
+	const yes, no = metav1.ConditionTrue, metav1.ConditionFalse
+	reason, message := p.Step.Reason, p.Step.Message
+	calm := condition{no, v1alpha1.ReasonReady, "nothing is under way"}
+	fine := condition{no, v1alpha1.ReasonReady, "nothing stands in the way"}
+	switch {
+	case err != nil:
+		return condition{no, v1alpha1.ReasonError, err.Error()}, condition{yes, v1alpha1.ReasonError, err.Error()}, fine
+	case p.Stalled != "":
+		return condition{no, p.Stalled, p.Message}, calm, condition{yes, p.Stalled, p.Message}
+	case p.Step.Kind == rollout.Wait, p.Step.Kind == rollout.Start:
+		return condition{no, reason, message}, condition{yes, reason, message}, fine
+	}
+	return condition{yes, cmp.Or(reason, v1alpha1.ReasonReady), message}, calm, fine
+}
+
+func objectiveMet(p pass) condition {
+	switch p.Verdict.Outcome {
+	case tuner.Met:
+		return condition{metav1.ConditionTrue, v1alpha1.ReasonObjectiveMet, p.Verdict.Message}
+	case tuner.Missed:
+		return condition{metav1.ConditionFalse, v1alpha1.ReasonObjectiveMissed, p.Verdict.Message}
+	case tuner.Inconclusive:
+	}
+	return condition{metav1.ConditionUnknown, v1alpha1.ReasonTooFewSamples, cmp.Or(p.Verdict.Message, "nothing was measured yet")}
+}
+
+// LagStatus renders a lag summary as the API shows it.
+func LagStatus(s lag.Summary) []v1alpha1.Lag {
+	out := make([]v1alpha1.Lag, 0, len(s.Stats))
+	for _, stat := range s.Stats {
+		row := v1alpha1.Lag{
+			Resource: v1alpha1.Resource(stat.Resource), Direction: v1alpha1.Direction(stat.Direction),
+			Changes: new(int64(stat.Changes)), Open: new(int64(stat.Open)),
+		}
+		if stat.Changes > 0 {
+			row.P50, row.P99 = stat.P50.String(), stat.P99.String()
+		}
+		out = append(out, row)
+	}
+	return out
+}
+
+// recommendation keeps the last setting that was computed while the present pass has none, with the present reason.
+func recommendation(before v1alpha1.Recommendation, p pass) v1alpha1.Recommendation {
+	next := before
+	if d := p.Decision; d.Flags != (v1alpha1.Flags{}) {
+		next = v1alpha1.Recommendation{
+			Flags: d.Flags, Uncapped: d.Uncapped, PredictedLag: v1alpha1.DurationOf(d.PredictedLag),
+			Cost: d.Cost, CurrentCost: d.CurrentCost, Snippet: platform.KubeadmSnippet(d.Flags),
+		}
+	}
+	next.Reason, next.Message = p.Decision.Reason, bounded(p.Decision.Message)
+	if p.Stalled != "" {
+		next.Reason, next.Message = before.Reason, before.Message
+	}
+	return next
+}
+
+// started returns the revision of a change that this pass starts, or 0.
+func started(p pass) int64 {
+	if p.Step.Kind != rollout.Start {
+		return 0
+	}
+	return p.Step.Revision
+}
+
+func newestRevision(p pass) int64 {
+	var newest int64
+	for _, n := range p.Nodes {
+		if n.Spec.PolicyName == p.Policy.Name {
+			newest = max(newest, value(n.Spec.Revision))
+		}
+	}
+	return newest
+}
+
+// history adds what this pass starts and completes what nodes have ended. Entries are newest first.
+func history(before []v1alpha1.HistoryEntry, p pass) []v1alpha1.HistoryEntry {
+	next := slices.Clone(before)
+	if started(p) > 0 {
+		next = slices.Insert(next, 0, v1alpha1.HistoryEntry{
+			Revision: p.Step.Revision, Time: metav1.NewTime(p.Now), From: p.Evidence.Flags, To: p.Target.Flags,
+			Bottleneck: p.Bottleneck.Type, PredictedLag: predicted(p.Decision), Before: LagStatus(p.Evidence.Lag),
+		})
+		next = next[:min(len(next), maxHistory)]
+	}
+	for i := range next {
+		complete(&next[i], p)
+	}
+	if len(next) > 0 && next[0].Outcome == v1alpha1.OutcomeCommitted && next[0].Revision == newestRevision(p) {
+		next[0].After = LagStatus(p.Evidence.Lag)
+	}
+	return next
+}
+
+func predicted(d tuner.Decision) v1alpha1.Duration {
+	if d.PredictedLag <= 0 {
+		return ""
+	}
+	return v1alpha1.DurationOf(d.PredictedLag)
+}
+
+// complete copies how a change ended from the node that made it.
+func complete(e *v1alpha1.HistoryEntry, p pass) {
+	for _, n := range p.Nodes {
+		if last := n.Status.Last; last.Revision == e.Revision {
+			e.Outcome, e.Reason, e.Message, e.HandOver = last.Outcome, last.Reason, last.Message, last.HandOver
+		}
+	}
+}
+
+func nodeSummaries(nodes []v1alpha1.EndpointSyncNode) []v1alpha1.NodeSummary {
+	out := make([]v1alpha1.NodeSummary, 0, min(len(nodes), maxNodes))
+	for _, n := range nodes[:min(len(nodes), maxNodes)] {
+		out = append(out, v1alpha1.NodeSummary{
+			Name: n.Name, Phase: n.Status.Phase, Running: n.Status.Running,
+			Leader: n.Status.Leader, Healthy: n.Status.Healthy, Message: n.Status.Last.Message,
+		})
+	}
+	return out
+}
+
+func bounded(s string) string {
+	if len(s) <= maxMessage {
+		return s
+	}
+	return s[:maxMessage-3] + "..."
+}
+
+func sameStatus(a, b v1alpha1.EndpointSyncPolicyStatus) bool {
+	return equality.Semantic.DeepEqual(a, b)
+}
+
+// sameStanding says whether two reports of an agent differ in nothing that could change a conclusion.
+func sameStanding(a, b v1alpha1.EndpointSyncNodeStatus) bool {
+	strip := func(s v1alpha1.EndpointSyncNodeStatus) v1alpha1.EndpointSyncNodeStatus {
+		s.ReportTime, s.Signals, s.Conditions = metav1.Time{}, v1alpha1.KCMSignals{}, nil
+		return s
+	}
+	return equality.Semantic.DeepEqual(strip(a), strip(b))
+}
+
+// occurrence is one thing worth an Event.
+type occurrence struct {
+	kind, reason, action, message string
+}
+
+// transitions lists what changed between two statuses, with the reasons that conditions and history carry.
+func transitions(before, after v1alpha1.EndpointSyncPolicyStatus) []occurrence {
+	var out []occurrence
+	for _, e := range after.History {
+		i := slices.IndexFunc(before.History, func(b v1alpha1.HistoryEntry) bool { return b.Revision == e.Revision })
+		switch {
+		case i < 0:
+			out = append(out, occurrence{"Normal", v1alpha1.ReasonRolloutStarted, "RollOut", fmt.Sprintf(
+				"Revision %d: %s -> %s for bottleneck %s, predicted lag %s", e.Revision, e.From, e.To, e.Bottleneck, e.PredictedLag)})
+		case before.History[i].Outcome != e.Outcome:
+			out = append(out, ended(e))
+		}
+	}
+	if reason, changed := newReason(before, after, v1alpha1.ConditionStalled); changed && reason.Status == metav1.ConditionTrue {
+		out = append(out, occurrence{"Warning", reason.Reason, "Stall", reason.Message})
+	}
+	if reason, changed := newReason(before, after, v1alpha1.ConditionObjectiveMet); changed {
+		out = append(out, occurrence{"Normal", reason.Reason, "Measure", reason.Message})
+	}
+	return out
+}
+
+func ended(e v1alpha1.HistoryEntry) occurrence {
+	kind := "Normal"
+	switch e.Outcome {
+	case v1alpha1.OutcomeRolledBack, v1alpha1.OutcomeRollbackFailed, v1alpha1.OutcomeRefused:
+		kind = "Warning"
+	case v1alpha1.OutcomeCommitted, v1alpha1.OutcomeUnchanged:
+	}
+	return occurrence{kind, string(e.Outcome), "RollOut", fmt.Sprintf("Revision %d: %s: %s", e.Revision, e.Reason, e.Message)}
+}
+
+// newReason returns a condition and whether its status or reason is not what it was.
+func newReason(before, after v1alpha1.EndpointSyncPolicyStatus, name string) (metav1.Condition, bool) {
+	was, is := meta.FindStatusCondition(before.Conditions, name), meta.FindStatusCondition(after.Conditions, name)
+	if is == nil {
+		return metav1.Condition{}, false
+	}
+	return *is, was == nil || was.Status != is.Status || was.Reason != is.Reason
+}
+

@@ -1,0 +1,41 @@
+package cli
+
+import (
+	"crypto/tls"
+
+	"github.com/spf13/cobra"
+	"k8s.io/utils/clock"
+
+	"github.com/endpointsync/endpoint-sync-operator/controllers"
+)
+
+func newControllerCommand() *cobra.Command {
+	var (
+		conn connection
+		logs logging
+		opts = controllers.Options{Clock: clock.RealClock{}}
+	)
+	cmd := &cobra.Command{
+		Use:   "controller",
+		Short: "Run the controller: measure, decide, and tell the agents what to do",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			logs.start()
+			cfg, err := conn.restConfig()
+			if err != nil {
+				return err
+			}
+			return controllers.Run(cmd.Context(), cfg, opts)
+		},
+	}
+	flags := cmd.Flags()
+	conn.bind(flags)
+	logs.bind(flags)
+	flags.BoolVar(&opts.LeaderElect, "leader-elect", false, "elect a leader among replicas; only it decides")
+	flags.StringVar(&opts.Namespace, "namespace", "endpoint-sync-system", "namespace of the operator's own Lease")
+	flags.StringVar(&opts.MetricsAddress, "metrics-bind-address", ":8443",
+		"where to serve metrics over TLS, with authentication and authorization; 0 turns them off")
+	flags.StringVar(&opts.ProbeAddress, "health-probe-bind-address", ":8081", "where to serve healthz and readyz; 0 turns them off")
+	opts.TLS = []func(*tls.Config){func(c *tls.Config) { c.MinVersion = tls.VersionTLS13 }}
+	return cmd
+}

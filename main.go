@@ -1,0 +1,13 @@
+// Command endpoint-sync-operator keeps endpoint changes visible in time by sizing kube-controller-manager's client
+// rate limit and workers from measurements. See README.md.
+package main
+
+import (
+	"os"
+
+	"github.com/endpointsync/endpoint-sync-operator/internal/cli"
+)
+
+func main() {
+	os.Exit(cli.Main())
+}
