@@ -1,0 +1,75 @@
+package lag
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// MaxDemand is how many of the newest changes a Demand holds at most.
+const MaxDemand = 100_000
+
+// Demand is which Services changed when, and how late each change was seen: what a model of kube-controller-manager
+// replays.
+type Demand struct {
+	// Start is the time that Change.At counts from.
+	Start time.Time
+	// Changes are sorted by At; the oldest are left out beyond MaxDemand.
+	Changes []Change
+}
+
+// Change is one change with its outcome in both APIs. A lag is the time from the change until it was published
+// (Class Closed), until the end of the window (Open), or until it was overtaken (Superseded); the Class is empty when
+// the change does not concern that API.
+type Change struct {
+	At time.Duration
+	// Service numbers the Services of this Demand from 0.
+	Service   int32
+	Direction Direction
+
+	SliceLag, EndpointsLag     time.Duration
+	SliceClass, EndpointsClass Class
+	SliceOpen, EndpointsOpen   bool
+	// HandOver says that it met a time without a leader, in either API; Startup that it stood before the tracker looked,
+	// so that neither its time nor its lag is known.
+	HandOver, Startup bool
+}
+
+// Demand returns the changes that opened between since and now, drift left out.
+func (t *Tracker) Demand(since, now time.Time) Demand {
+	w := t.window(Query{Since: since, Now: now})
+	w.records = slices.DeleteFunc(w.records, func(r record) bool {
+		return !r.outcomes[sliceAPI].changed() && !r.outcomes[endpointsAPI].changed()
+	})
+	slices.SortStableFunc(w.records, func(a, b record) int { return cmp.Compare(a.at, b.at) })
+	w.records = w.records[max(0, len(w.records)-MaxDemand):]
+	out := Demand{Start: w.start, Changes: make([]Change, len(w.records))}
+	start := w.start.Sub(w.base)
+	numbers, next := map[*service]int32{}, int32(0)
+	for i := range w.records {
+		r := &w.records[i]
+		n, known := numbers[r.service]
+		if !known {
+			n, next = next, next+1
+			numbers[r.service] = n
+		}
+		out.Changes[i] = w.change(r)
+		out.Changes[i].At, out.Changes[i].Service = r.at-start, n
+	}
+	return out
+}
+
+// changed says that the outcome is one of a change.
+func (o outcome) changed() bool { return o.class != "" && o.class != Drift }
+
+// change returns a record's outcomes at the window's end.
+func (w *window) change(r *record) Change {
+	c := Change{Direction: r.direction}
+	c.SliceClass, c.SliceLag = w.classify(r, r.outcomes[sliceAPI])
+	c.EndpointsClass, c.EndpointsLag = w.classify(r, r.outcomes[endpointsAPI])
+	c.SliceOpen = w.unpublished(r, sliceAPI)
+	c.EndpointsOpen = w.unpublished(r, endpointsAPI)
+	c.HandOver = c.SliceClass == HandOver || c.EndpointsClass == HandOver
+	c.Startup = c.SliceClass == Startup || c.EndpointsClass == Startup
+	return c
+}
