@@ -13,7 +13,7 @@ const (
 )
 
 // EndpointSyncNodeSpec is an instruction to one node's agent. It is written by the controller alone.
-// +kubebuilder:validation:XValidation:rule="self.revision >= oldSelf.revision",messageExpression="'spec.revision may not go back from ' + string(oldSelf.revision) + ' to ' + string(self.revision)",fieldPath=".revision"
+// +kubebuilder:validation:XValidation:rule="self.revision >= oldSelf.revision",messageExpression="'may not go back from %d to %d'.format([oldSelf.revision, self.revision])",fieldPath=".revision"
 type EndpointSyncNodeSpec struct {
 	// revision orders instructions: an agent acts on a revision that is higher than the last one it ended, and on no
 	// other. 0 means that nothing was asked yet.

@@ -52,7 +52,7 @@ type Duration string
 
 // EndpointSyncPolicySpec is the objective for endpoint lag and the bounds within which flags may be changed for it.
 // +kubebuilder:validation:MinProperties=1
-// +kubebuilder:validation:XValidation:rule="!has(self.mode) || self.mode != 'Enforce' || has(self.bounds)",message="spec.bounds is required when spec.mode is Enforce: a flag without a bound is never touched, so Enforce without bounds could do nothing; set at least kubeAPIQPS and kubeAPIBurst, each {min, max}",fieldPath=".bounds",reason="FieldValueRequired"
+// +kubebuilder:validation:XValidation:rule="!has(self.mode) || self.mode != 'Enforce' || has(self.bounds)",message="mode Enforce touches only flags that have bounds: set at least kubeAPIQPS {min, max}, each 1 to 1000, and kubeAPIBurst {min, max}, each 1 to 2000",fieldPath=".bounds",reason="FieldValueRequired"
 type EndpointSyncPolicySpec struct {
 	// mode says how far the operator may go. Omitted means Observe: measure and report, write nothing.
 	// +optional
@@ -96,7 +96,7 @@ type Objective struct {
 	// +optional
 	// +kubebuilder:validation:Minimum=50
 	// +kubebuilder:validation:Maximum=99
-	// +kubebuilder:validation:XValidation:rule="self >= 50 && self <= 99",messageExpression="'want 50 to 99, not ' + string(self)"
+	// +kubebuilder:validation:XValidation:rule="self >= 50 && self <= 99",messageExpression="'want 50 to 99, not %d'.format([self])"
 	Percentile int32 `json:"percentile,omitempty"`
 
 	// maxLag is the longest lag allowed at the percentile, 10ms to 10m. Omitted means 2s.
@@ -114,13 +114,14 @@ type Objective struct {
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=1000000
-	// +kubebuilder:validation:XValidation:rule="self >= 1 && self <= 1000000",messageExpression="'want 1 to 1000000, not ' + string(self)"
+	// +kubebuilder:validation:XValidation:rule="self >= 1 && self <= 1000000",messageExpression="'want 1 to 1000000, not %d'.format([self])"
 	MinSamples int32 `json:"minSamples,omitempty"`
 }
 
 // Bounds limit what may be written, flag by flag.
 // +kubebuilder:validation:MinProperties=1
-// +kubebuilder:validation:XValidation:rule="has(self.kubeAPIQPS) == has(self.kubeAPIBurst)",message="spec.bounds: kubeAPIQPS and kubeAPIBurst come together, because a rate without its burst (or the reverse) cannot be sized; set both or neither",reason="FieldValueRequired"
+// +kubebuilder:validation:XValidation:rule="!has(self.kubeAPIQPS) || has(self.kubeAPIBurst)",message="kubeAPIQPS is bounded, and a rate cannot be sized without its burst: set kubeAPIBurst {min, max}, each 1 to 2000, or neither",fieldPath=".kubeAPIBurst",reason="FieldValueRequired"
+// +kubebuilder:validation:XValidation:rule="!has(self.kubeAPIBurst) || has(self.kubeAPIQPS)",message="kubeAPIBurst is bounded, and a burst cannot be sized without its rate: set kubeAPIQPS {min, max}, each 1 to 1000, or neither",fieldPath=".kubeAPIQPS",reason="FieldValueRequired"
 type Bounds struct {
 	// kubeAPIQPS bounds --kube-api-qps: requests per second of each controller's client, 1 to 1000.
 	// +optional
@@ -140,56 +141,56 @@ type Bounds struct {
 }
 
 // QPSBound is a closed range of --kube-api-qps.
-// +kubebuilder:validation:XValidation:rule="self.min <= self.max",messageExpression="'want min <= max, both 1 to 1000, not min ' + string(self.min) + ' and max ' + string(self.max)"
+// +kubebuilder:validation:XValidation:rule="self.min <= self.max",messageExpression="'want min <= max, both 1 to 1000, not min %d and max %d'.format([self.min, self.max])"
 type QPSBound struct {
 	// min is the lowest value that may be written; it is not a floor to enforce. 1 to 1000.
 	// +required
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=1000
-	// +kubebuilder:validation:XValidation:rule="self >= 1 && self <= 1000",messageExpression="'want 1 to 1000, not ' + string(self)"
+	// +kubebuilder:validation:XValidation:rule="self >= 1 && self <= 1000",messageExpression="'want 1 to 1000, not %d'.format([self])"
 	Min int32 `json:"min,omitempty"`
 
 	// max is the highest value that may be written, 1 to 1000.
 	// +required
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=1000
-	// +kubebuilder:validation:XValidation:rule="self >= 1 && self <= 1000",messageExpression="'want 1 to 1000, not ' + string(self)"
+	// +kubebuilder:validation:XValidation:rule="self >= 1 && self <= 1000",messageExpression="'want 1 to 1000, not %d'.format([self])"
 	Max int32 `json:"max,omitempty"`
 }
 
 // BurstBound is a closed range of --kube-api-burst.
-// +kubebuilder:validation:XValidation:rule="self.min <= self.max",messageExpression="'want min <= max, both 1 to 2000, not min ' + string(self.min) + ' and max ' + string(self.max)"
+// +kubebuilder:validation:XValidation:rule="self.min <= self.max",messageExpression="'want min <= max, both 1 to 2000, not min %d and max %d'.format([self.min, self.max])"
 type BurstBound struct {
 	// min is the lowest value that may be written; it is not a floor to enforce. 1 to 2000.
 	// +required
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=2000
-	// +kubebuilder:validation:XValidation:rule="self >= 1 && self <= 2000",messageExpression="'want 1 to 2000, not ' + string(self)"
+	// +kubebuilder:validation:XValidation:rule="self >= 1 && self <= 2000",messageExpression="'want 1 to 2000, not %d'.format([self])"
 	Min int32 `json:"min,omitempty"`
 
 	// max is the highest value that may be written, 1 to 2000.
 	// +required
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=2000
-	// +kubebuilder:validation:XValidation:rule="self >= 1 && self <= 2000",messageExpression="'want 1 to 2000, not ' + string(self)"
+	// +kubebuilder:validation:XValidation:rule="self >= 1 && self <= 2000",messageExpression="'want 1 to 2000, not %d'.format([self])"
 	Max int32 `json:"max,omitempty"`
 }
 
 // WorkersBound is a closed range of a worker count.
-// +kubebuilder:validation:XValidation:rule="self.min <= self.max",messageExpression="'want min <= max, both 1 to 50, not min ' + string(self.min) + ' and max ' + string(self.max)"
+// +kubebuilder:validation:XValidation:rule="self.min <= self.max",messageExpression="'want min <= max, both 1 to 50, not min %d and max %d'.format([self.min, self.max])"
 type WorkersBound struct {
 	// min is the lowest value that may be written; it is not a floor to enforce. 1 to 50.
 	// +required
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=50
-	// +kubebuilder:validation:XValidation:rule="self >= 1 && self <= 50",messageExpression="'want 1 to 50, not ' + string(self)"
+	// +kubebuilder:validation:XValidation:rule="self >= 1 && self <= 50",messageExpression="'want 1 to 50, not %d'.format([self])"
 	Min int32 `json:"min,omitempty"`
 
 	// max is the highest value that may be written, 1 to 50.
 	// +required
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=50
-	// +kubebuilder:validation:XValidation:rule="self >= 1 && self <= 50",messageExpression="'want 1 to 50, not ' + string(self)"
+	// +kubebuilder:validation:XValidation:rule="self >= 1 && self <= 50",messageExpression="'want 1 to 50, not %d'.format([self])"
 	Max int32 `json:"max,omitempty"`
 }
 
@@ -198,10 +199,12 @@ type WorkersBound struct {
 type ServiceScope struct {
 	// namespaceSelector selects namespaces by label. Omitted or empty means all.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="!has(self.matchExpressions) || self.matchExpressions.all(e, e.operator in ['In', 'NotIn', 'Exists', 'DoesNotExist'] && (e.operator in ['In', 'NotIn']) == (has(e.values) && size(e.values) > 0))",message="every operator must be In or NotIn, with values, or Exists or DoesNotExist, without",fieldPath=".matchExpressions"
 	NamespaceSelector *metav1.LabelSelector `json:"namespaceSelector,omitempty"`
 
 	// selector selects Services by label. Omitted or empty means all.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="!has(self.matchExpressions) || self.matchExpressions.all(e, e.operator in ['In', 'NotIn', 'Exists', 'DoesNotExist'] && (e.operator in ['In', 'NotIn']) == (has(e.values) && size(e.values) > 0))",message="every operator must be In or NotIn, with values, or Exists or DoesNotExist, without",fieldPath=".matchExpressions"
 	Selector *metav1.LabelSelector `json:"selector,omitempty"`
 }
 
@@ -217,7 +220,7 @@ type Guardrails struct {
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100
-	// +kubebuilder:validation:XValidation:rule="self >= 1 && self <= 100",messageExpression="'want 1 to 100, not ' + string(self)"
+	// +kubebuilder:validation:XValidation:rule="self >= 1 && self <= 100",messageExpression="'want 1 to 100, not %d'.format([self])"
 	MaxRejectedPercent int32 `json:"maxRejectedPercent,omitempty"`
 }
 
@@ -267,7 +270,7 @@ type RestartBudget struct {
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=16
-	// +kubebuilder:validation:XValidation:rule="self >= 1 && self <= 16",messageExpression="'want 1 to 16, not ' + string(self)"
+	// +kubebuilder:validation:XValidation:rule="self >= 1 && self <= 16",messageExpression="'want 1 to 16, not %d'.format([self])"
 	MaxRestarts int32 `json:"maxRestarts,omitempty"`
 
 	// period over which restarts are counted, 1m to 168h. Omitted means 24h.
