@@ -78,18 +78,24 @@ func Edit(manifest []byte, set []Setting) ([]byte, error) {
 // edit collects what is to happen to the lines of a target.
 type edit struct {
 	*target
-	replace map[int]string // line → its new text
-	remove  map[int]bool   // line → it goes
-	insert  []string       // new lines after the last argument's
-	newArgv map[int]string // index in argv → the argument's new text
-	dropped map[int]bool   // index in argv → the argument goes
-	added   []string       // new arguments at the end
+	replace map[int][]splice // line → new values in it
+	remove  map[int]bool     // line → it goes
+	insert  []string         // new lines after the last argument's
+	newArgv map[int]string   // index in argv → the argument's new text
+	dropped map[int]bool     // index in argv → the argument goes
+	added   []string         // new arguments at the end
+}
+
+// splice puts a text in the place of the bytes from start to end of a line.
+type splice struct {
+	start, end int
+	text       string
 }
 
 func newEdit(t *target) *edit {
 	return &edit{
 		target:  t,
-		replace: map[int]string{}, remove: map[int]bool{},
+		replace: map[int][]splice{}, remove: map[int]bool{},
 		newArgv: map[int]string{}, dropped: map[int]bool{},
 	}
 }
@@ -120,8 +126,8 @@ func (e *edit) planReplace(index int, value string) error {
 	}
 	text := e.argv[index].text
 	name := text[:strings.IndexByte(text, '=')+1]
-	line := e.lines[place.line].text
-	e.replace[place.line] = line[:place.start+len(name)] + value + line[place.start+len(text):]
+	e.replace[place.line] = append(e.replace[place.line],
+		splice{start: place.start + len(name), end: place.start + len(text), text: value})
 	e.newArgv[index] = name + value
 	return nil
 }
@@ -178,9 +184,7 @@ func (e *edit) text() []byte {
 	var out strings.Builder
 	ending := ""
 	for i, l := range lines {
-		if text, ok := e.replace[i]; ok {
-			l.text = text
-		}
+		l.text = spliced(l.text, e.replace[i])
 		if !e.remove[i] {
 			out.WriteString(l.text + l.ending)
 			ending = l.ending
@@ -198,6 +202,15 @@ func (e *edit) text() []byte {
 		text = strings.TrimSuffix(text, ending)
 	}
 	return []byte(text)
+}
+
+// spliced makes the replacements, which do not overlap, from right to left: those that are left keep their place.
+func spliced(text string, splices []splice) string {
+	slices.SortFunc(splices, func(a, b splice) int { return b.start - a.start })
+	for _, s := range splices {
+		text = text[:s.start] + s.text + text[s.end:]
+	}
+	return text
 }
 
 // leadsTo says whether after is the target with the planned changes of its arguments and nothing else.
