@@ -21,7 +21,7 @@ const kubeletMaxBytes = 10 << 20
 // and the words of its commands are looked at. In doubt about a Pod the answer is yes: every manifest that Edit accepts
 // is recognised, and so is one with a shell around the program.
 func DefinesKCM(document []byte) bool {
-	if len(document) > kubeletMaxBytes {
+	if len(document) > kubeletMaxBytes || !mayNameKCM(document) {
 		return false
 	}
 	text, err := sigsyaml.YAMLToJSON(document)
@@ -45,6 +45,13 @@ func DefinesKCM(document []byte) bool {
 		}
 	}
 	return false
+}
+
+// mayNameKCM keeps large foreign files from being decoded: without an escape, a tag or another encoding, a document
+// that names the program holds its name as it is.
+func mayNameKCM(document []byte) bool {
+	return bytes.Contains(document, []byte(kcm)) || bytes.ContainsAny(document, "\\!") ||
+		bytes.HasPrefix(document, []byte("\xFF\xFE")) || bytes.HasPrefix(document, []byte("\xFE\xFF"))
 }
 
 // SamePod says whether two manifests decode to the same Pod, i.e. the kubelet would not restart anything. It says no

@@ -93,15 +93,20 @@ func checkText(manifest []byte) error {
 	return nil
 }
 
+// unreadable refuses with a parser's error, which may name every line of the manifest: on one line, and cut.
+func unreadable(err error) error {
+	return unsupported("cannot read YAML: %.200s", strings.Join(strings.Fields(err.Error()), " "))
+}
+
 // loadNodes returns the root mapping of the only document.
 func loadNodes(manifest []byte) (*yaml.Node, error) {
 	loader, err := yaml.NewLoader(bytes.NewReader(manifest))
 	if err != nil {
-		return nil, unsupported("cannot read YAML: %v", err)
+		return nil, unreadable(err)
 	}
 	var document, next yaml.Node
 	if err = loader.Load(&document); err != nil {
-		return nil, unsupported("cannot read YAML: %v", err)
+		return nil, unreadable(err)
 	}
 	if err = loader.Load(&next); !errors.Is(err, io.EOF) {
 		return nil, unsupported("the manifest must hold exactly one YAML document")
@@ -132,7 +137,7 @@ func refuseSharing(node *yaml.Node) error {
 func decodeStrictly(manifest []byte) (any, error) {
 	text, err := sigsyaml.YAMLToJSONStrict(manifest)
 	if err != nil {
-		return nil, unsupported("cannot read YAML: %v", err)
+		return nil, unreadable(err)
 	}
 	return decodeJSON(text)
 }
@@ -142,7 +147,7 @@ func decodeJSON(text []byte) (any, error) {
 	decoder.UseNumber()
 	var decoded any
 	if err := decoder.Decode(&decoded); err != nil {
-		return nil, unsupported("cannot read JSON: %v", err)
+		return nil, unreadable(err)
 	}
 	return decoded, nil
 }
