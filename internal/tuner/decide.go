@@ -1,9 +1,13 @@
 package tuner
 
 import (
+	"fmt"
+	"math"
+	"slices"
 	"time"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 )
 
 // Inputs are what Decide rests on.
@@ -36,5 +40,186 @@ type Decision struct {
 	Message string
 }
 
-// Decide says which flags to run with, or why to hold.
-func Decide(in Inputs) Decision { return Decision{Reason: v1alpha1.ReasonTooFewSamples} }
+const (
+	// residualShare and residualFloor are how far the model may be off the lag that was measured and still be trusted;
+	// the larger of the two counts.
+	residualShare = 0.25
+	residualFloor = 0.25 // seconds
+
+	// handOver is how long a restart of the leader leaves the cluster without one (measured: 31 to 33 s on one node).
+	handOver = 31 * time.Second
+
+	// settling is how long no Pod may have changed for an episode to count as over, and patience how long an episode may
+	// last before it is decided on all the same: a setting sized for half of an episode would need a second restart.
+	settling = 5 * time.Second
+	patience = time.Minute
+)
+
+// Decide says which flags to run with, or why to hold. It acts only when the objective is missed, for a cause that flags
+// cure, when the model reproduces what was measured, and when the new setting is a real gain. All flags are sized
+// together, for the cheapest setting that meets the objective with margin on the recorded demand.
+func Decide(in Inputs) Decision {
+	e := in.Evidence
+	d := Decision{CurrentCost: Cost(e.Flags)}
+	verdict := Verdict(e.Lag, in.Objective)
+	switch { // What is missing comes before what could be concluded without it.
+	case in.Bottleneck.Type == v1alpha1.BottleneckNoLeader:
+		return d.hold(v1alpha1.ReasonNotTheFlags, in.Bottleneck.Message)
+	case changes(e.Lag) < in.Objective.MinSamples:
+		return d.hold(v1alpha1.ReasonTooFewSamples, fmt.Sprintf("%d changes seen, %d needed",
+			changes(e.Lag), in.Objective.MinSamples))
+	case verdict.Outcome == Met:
+		return d.hold(v1alpha1.ReasonObjectiveMet, verdict.Message)
+	case verdict.Outcome == Inconclusive:
+		return d.hold(v1alpha1.ReasonTooFewSamples, verdict.Message)
+	case e.Leader != Led:
+		return d.hold(v1alpha1.ReasonNoSignals, "it is not known whether a kube-controller-manager leads")
+	case !complete(e.Flags):
+		return d.hold(v1alpha1.ReasonNoSignals, "the flags of the running leader are not known")
+	case in.Bottleneck.Type != v1alpha1.BottleneckClientRateLimit && in.Bottleneck.Type != v1alpha1.BottleneckWorkers:
+		return d.hold(v1alpha1.ReasonNotTheFlags, in.Bottleneck.Message)
+	}
+	return d.size(in)
+}
+
+// size finds the setting and decides whether to act on it.
+func (d Decision) size(in Inputs) Decision {
+	e, o := in.Evidence, in.Objective
+	calibration := Calibrate(e)
+	r := newReplay(e.Demand, calibration.Parameters, e.Now)
+	r.run(e.Flags)
+	d.CurrentLag = seconds(r.worst(o.Percentile))
+	backlog, residual := r.backlog(), r.residual(o)
+	if !residual.trusted() {
+		return d.hold(v1alpha1.ReasonModelNotTrusted, residual.String()+"; "+calibration.Basis)
+	}
+	d.Uncapped = r.search(spaceWithin(limits(), e.Flags), o.Percentile, o.MaxLag.Seconds()).flags
+	found := r.search(spaceWithin(in.Bounds, e.Flags), o.Percentile, o.MaxLag.Seconds())
+	d.PredictedLag, d.Cost = seconds(found.lag), Cost(found.flags)
+	d.Flags = bounded(found.flags, in.Bounds)
+	figures := fmt.Sprintf("predicted %v instead of %v (objective %v) at cost %d instead of %d; %s",
+		rounded(d.PredictedLag), rounded(d.CurrentLag), o.MaxLag, d.Cost, d.CurrentCost, calibration.Basis)
+	switch {
+	case d.Flags == (v1alpha1.Flags{}):
+		return d.hold(v1alpha1.ReasonNoCheaperSetting, "no flag has a bound, so none may be written; "+figures)
+	case d.Flags.Within(e.Flags) || found.lag > (1-worthwhile)*d.CurrentLag.Seconds():
+		return d.hold(v1alpha1.ReasonNoCheaperSetting, "no setting within the bounds is a real gain; "+figures)
+	case slices.ContainsFunc(in.Failed, func(f v1alpha1.Flags) bool { return f.Or(e.Flags) == found.flags }):
+		return d.hold(v1alpha1.ReasonSettingFailedBefore, d.Flags.String()+" was tried and undone; "+figures)
+	}
+	if why := backlog.wait(); why != "" {
+		return d.hold(v1alpha1.ReasonBacklogDraining, why+"; "+figures)
+	}
+	d.Act, d.Reason, d.Message = true, v1alpha1.ReasonObjectiveMissed, figures
+	if d.PredictedLag > o.MaxLag {
+		d.Reason, d.Message = v1alpha1.ReasonBoundReached, "the best that the bounds allow: "+figures
+	}
+	return d
+}
+
+func (d Decision) hold(reason, message string) Decision {
+	d.Act, d.Reason, d.Message = false, reason, message
+	return d
+}
+
+// changes is how many changes the summary rests on, in the API in which more were seen.
+func changes(s lag.Summary) int {
+	return max(s.Stat(lag.ResourceEndpointSlice, lag.DirectionAny).Samples(),
+		s.Stat(lag.ResourceEndpoints, lag.DirectionAny).Samples())
+}
+
+// bounded is the part of the flags that has a bound: what may be written.
+func bounded(f v1alpha1.Flags, b v1alpha1.Bounds) v1alpha1.Flags {
+	var out v1alpha1.Flags
+	if b.KubeAPIQPS.Max > 0 {
+		out.KubeAPIQPS = f.KubeAPIQPS
+	}
+	if b.KubeAPIBurst.Max > 0 {
+		out.KubeAPIBurst = f.KubeAPIBurst
+	}
+	if b.ConcurrentEndpointSyncs.Max > 0 {
+		out.ConcurrentEndpointSyncs = f.ConcurrentEndpointSyncs
+	}
+	if b.ConcurrentServiceEndpointSyncs.Max > 0 {
+		out.ConcurrentServiceEndpointSyncs = f.ConcurrentServiceEndpointSyncs
+	}
+	return out
+}
+
+// residual is how far the model is off what was measured, in the row where that is most.
+type residual struct {
+	row                 row
+	predicted, measured float64 // seconds
+}
+
+// residual compares the last run, under the running flags, with the measurement, row by row. Rows that met the objective
+// in both do not bear on the decision and are left out.
+func (r *replay) residual(o Objective) residual {
+	var worst residual
+	for i, w := range r.rows {
+		predicted, measured := r.comparable(i, o.Percentile)
+		if max(predicted, measured) <= o.MaxLag.Seconds() {
+			continue
+		}
+		if v := (residual{w, predicted, measured}); v.excess() >= worst.excess() {
+			worst = v
+		}
+	}
+	return worst
+}
+
+// excess is how far off it is, in units of what is allowed.
+func (v residual) excess() float64 {
+	return math.Abs(v.predicted-v.measured) / max(residualShare*v.measured, residualFloor)
+}
+
+func (v residual) trusted() bool { return v.excess() <= 1 }
+
+func (v residual) String() string {
+	return fmt.Sprintf("the model gives %v for the running flags where %v was measured (%s)",
+		rounded(seconds(v.predicted)), rounded(seconds(v.measured)), v.row.direction)
+}
+
+// backlog is what was still waiting when the recording ended.
+type backlog struct {
+	open   int
+	drains time.Duration // until the last of it is published under the running flags, by the model
+	since  time.Duration // the last change
+	age    time.Duration // of the episode that it belongs to
+}
+
+// backlog reads the last run, under the running flags.
+func (r *replay) backlog() backlog {
+	var b backlog
+	all := r.trace.arrivals
+	for in := range apis {
+		for i, s := range r.seen[in] {
+			if s.open {
+				b.open++
+				b.drains = max(b.drains, seconds(all[i].at+r.sim.lag[in][i]-r.end))
+			}
+		}
+	}
+	if len(all) == 0 {
+		return b
+	}
+	first := len(all) - 1
+	for first > 0 && all[first].at-all[first-1].at < settling.Seconds() {
+		first--
+	}
+	b.since, b.age = seconds(r.end-all[len(all)-1].at), seconds(r.end-all[first].at)
+	return b
+}
+
+// wait says why it is better not to restart now; empty if it is not.
+func (b backlog) wait() string {
+	switch {
+	case b.open == 0:
+		return ""
+	case b.since < settling && b.age < patience:
+		return fmt.Sprintf("Pods have been changing for %v and still are", rounded(b.age))
+	case b.drains < handOver:
+		return fmt.Sprintf("the %d open changes drain in %v, sooner than a restart (%v)", b.open, rounded(b.drains), handOver)
+	}
+	return ""
+}

@@ -7,19 +7,28 @@ import (
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 )
 
-// Spread is the lag of all changes in one resource, both directions.
+// Spread is the lag of all changes in one API, both directions.
 type Spread struct {
 	P50, P90, P99, Max time.Duration
 }
 
-// Prediction is what the model says that the recorded demand would have met.
+// Prediction is what the model gives for recorded demand.
 type Prediction struct {
 	EndpointSlices, Endpoints Spread
 }
 
+// Predict replays the demand under the flags, all four of which must be set, from full buckets until everything is
+// published, and returns the lag that the model gives. Changes that overlap a hand-over or stood at the start of the
+// recording are left out.
+func Predict(d lag.Demand, f v1alpha1.Flags, p Parameters) Prediction {
+	r := newReplay(d, p, d.Start)
+	r.run(f)
+	return Prediction{EndpointSlices: r.spread(sliceAPI), Endpoints: r.spread(endpointsAPI)}
+}
+
 // Point is one point of the curve that trades QPS against lag.
 type Point struct {
-	// Flags are the cheapest at this QPS.
+	// Flags with the least burst and the fewest workers that are as good as any at this QPS.
 	Flags v1alpha1.Flags
 	// Prediction under Flags.
 	Prediction Prediction
@@ -27,22 +36,29 @@ type Point struct {
 	Worst time.Duration
 	// Cost of Flags; see Cost.
 	Cost int64
-	// Chosen marks the point that Decide takes.
-	Chosen bool
 }
 
-// Calibrate takes the model's parameters from the evidence.
-func Calibrate(e Evidence) Calibration { return Calibration{} }
-
-// Calibration is the model's parameters and what they rest on.
-type Calibration struct {
-	Parameters
-	// Basis says for a person what was measured and what had to be assumed.
-	Basis string
+// Curve is, for QPS from 5 to its bound, what the recorded demand would have met. Flags without a bound stay as they
+// run; all four must be known, else there is no curve.
+func Curve(in Inputs) []Point {
+	e := in.Evidence
+	if !complete(e.Flags) {
+		return nil
+	}
+	r := newReplay(e.Demand, Calibrate(e).Parameters, e.Now)
+	s := spaceWithin(in.Bounds, e.Flags)
+	var out []Point
+	for _, qps := range steps(min(5, s.high.KubeAPIQPS), s.high.KubeAPIQPS) {
+		at := s
+		at.low.KubeAPIQPS, at.high.KubeAPIQPS = qps, qps
+		at.low.KubeAPIBurst = min(at.low.KubeAPIBurst, max(30, qps))
+		found := r.search(at, in.Objective.Percentile, in.Objective.MaxLag.Seconds())
+		out = append(out, Point{
+			Flags:      found.flags,
+			Prediction: Prediction{EndpointSlices: r.spread(sliceAPI), Endpoints: r.spread(endpointsAPI)},
+			Worst:      seconds(found.lag),
+			Cost:       Cost(found.flags),
+		})
+	}
+	return out
 }
-
-// Predict replays the demand under flags.
-func Predict(d lag.Demand, f v1alpha1.Flags, p Parameters) Prediction { return Prediction{} }
-
-// Curve is, for QPS from 5 to the bound, the cheapest setting and what it would bring.
-func Curve(in Inputs) []Point { return nil }

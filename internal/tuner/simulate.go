@@ -18,13 +18,13 @@ import (
 // Times inside the simulation are seconds since the start of the trace, as float64: exact to better than a microsecond
 // over a month.
 
-// resource indexes what is kept per controller.
-type resource int
+// api indexes what is kept per controller.
+type api int
 
 const (
-	slices resource = iota
-	endpoints
-	resources
+	sliceAPI api = iota
+	endpointsAPI
+	apis
 )
 
 // trace is demand as the simulation takes it: arrivals in order of time, services numbered densely from 0.
@@ -39,6 +39,7 @@ type trace struct {
 type arrival struct {
 	at      float64
 	service int32
+	in      [apis]bool // whether it concerns that API
 }
 
 // loadStep says that from at on, Pods change at rate writes per second.
@@ -53,13 +54,13 @@ type simulation struct {
 	model  Parameters
 	now    float64
 	server server
-	kcm    [resources]controller
-	// lag of each arrival per resource, in seconds; unresolved until it is published.
-	lag [resources][]float64
+	kcm    [apis]controller
+	// lag of each arrival per API, in seconds; unresolved until it is published.
+	lag [apis][]float64
 	// next links the arrivals of one Service that one sync will publish together; -1 ends.
-	next [resources][]int32
+	next [apis][]int32
 	// stop, if set, is asked after each publication whether the rest is still of interest.
-	stop func(r resource, arrival int32, lag float64) bool
+	stop func(r api, arrival int32, lag float64) bool
 }
 
 // controller is one endpoint controller.
@@ -78,12 +79,12 @@ type controller struct {
 
 // sync is one worker's work on one Service.
 type sync struct {
-	resource resource
-	service  int32
-	changes  int32   // first of the arrivals that it publishes
-	start    float64 // when the worker took it
-	due      float64 // when its token is there; later, the server's own clock at which its write is done
-	sent     float64
+	api     api
+	service int32
+	changes int32   // first of the arrivals that it publishes
+	start   float64 // when the worker took it
+	due     float64 // when its token is there; later, the server's own clock at which its write is done
+	sent    float64
 }
 
 // bucket is golang.org/x/time/rate's limiter for one token at a time: it starts full, and every caller is granted the
@@ -133,7 +134,7 @@ func (s *simulation) run(t *trace, flags v1alpha1.Flags, model Parameters) {
 		case arrived:
 			s.arrive(int32(arrival))
 			arrival++
-		case granted, granted + event(endpoints):
+		case granted, granted + event(endpointsAPI):
 			s.send(s.kcm[what-granted].waiting.pop())
 		case published:
 			if s.publish(s.server.pop()) {
@@ -151,13 +152,13 @@ const (
 	loaded
 	arrived
 	published
-	granted // to the first resource; granted + 1 to the second
+	granted // to the first API; granted + 1 to the second
 )
 
 func (s *simulation) reset(t *trace, flags v1alpha1.Flags, model Parameters) {
 	s.trace, s.model, s.now = t, model, 0
 	s.server.reset(model)
-	workers := [resources]int32{slices: flags.ConcurrentServiceEndpointSyncs, endpoints: flags.ConcurrentEndpointSyncs}
+	workers := [apis]int32{sliceAPI: flags.ConcurrentServiceEndpointSyncs, endpointsAPI: flags.ConcurrentEndpointSyncs}
 	for r := range s.kcm {
 		c := &s.kcm[r]
 		qps, burst := float64(flags.KubeAPIQPS), float64(flags.KubeAPIBurst)
@@ -189,6 +190,9 @@ func (s *simulation) arrive(i int32) {
 	service := s.trace.arrivals[i].service
 	for r := range s.kcm {
 		c := &s.kcm[r]
+		if !s.trace.arrivals[i].in[r] {
+			continue
+		}
 		if c.first[service] < 0 {
 			c.first[service] = i
 		} else {
@@ -201,19 +205,19 @@ func (s *simulation) arrive(i int32) {
 		c.dirty[service] = true
 		if !c.busy[service] {
 			c.queue.push(service)
-			s.dispatch(resource(r))
+			s.dispatch(api(r))
 		}
 	}
 }
 
 // dispatch gives queued Services to idle workers.
-func (s *simulation) dispatch(r resource) {
+func (s *simulation) dispatch(r api) {
 	c := &s.kcm[r]
 	for c.idle > 0 && c.queue.len() > 0 {
 		service := c.queue.pop()
 		c.idle--
 		c.dirty[service], c.busy[service] = false, true
-		job := sync{resource: r, service: service, changes: c.first[service], start: s.now}
+		job := sync{api: r, service: service, changes: c.first[service], start: s.now}
 		c.first[service] = -1
 		job.due = c.bucket.take(s.now)
 		c.limited += job.due - s.now
@@ -233,11 +237,11 @@ func (s *simulation) send(job sync) {
 
 // publish ends a sync: its changes are visible, its worker takes the next Service. It reports whether to stop.
 func (s *simulation) publish(job sync) bool {
-	c := &s.kcm[job.resource]
-	for i := job.changes; i >= 0; i = s.next[job.resource][i] {
+	c := &s.kcm[job.api]
+	for i := job.changes; i >= 0; i = s.next[job.api][i] {
 		lag := s.now - s.trace.arrivals[i].at + s.model.Delay.Seconds()
-		s.lag[job.resource][i] = lag
-		if s.stop != nil && s.stop(job.resource, i, lag) {
+		s.lag[job.api][i] = lag
+		if s.stop != nil && s.stop(job.api, i, lag) {
 			return true
 		}
 	}
@@ -248,7 +252,7 @@ func (s *simulation) publish(job sync) bool {
 		c.queue.push(job.service)
 	}
 	c.idle++
-	s.dispatch(job.resource)
+	s.dispatch(job.api)
 	return false
 }
 

@@ -1,0 +1,219 @@
+package tuner
+
+import (
+	"math"
+	"slices"
+	"time"
+
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
+)
+
+const (
+	// loadBin is the resolution, in seconds, at which changing Pods load the modelled API server: long against one
+	// write, short against an episode.
+	loadBin = 0.25
+
+	// maxArrivals bounds what one replay takes, and so how long a search takes: 20,000 changes are replayed in some ten
+	// milliseconds, and a decision needs a few hundred replays.
+	maxArrivals = 20_000
+)
+
+// row is one line of a verdict: an API and a direction, with the arrivals that count there.
+type row struct {
+	api       api
+	direction lag.Direction
+	arrivals  []int32
+}
+
+// seen is what was measured of one change in one API.
+type seen struct {
+	counts bool // towards percentiles
+	open   bool
+	lag    float64 // seconds; of an open change, its age
+}
+
+// replay runs recorded demand through the model, under any flags.
+type replay struct {
+	trace  trace
+	model  Parameters
+	rows   []row
+	rowOf  [apis][]int8 // of each arrival; -1 if it does not count
+	seen   [apis][]seen
+	end    float64 // of the recording, in seconds from its start
+	sim    simulation
+	sorted []float64
+	misses []int
+}
+
+// newReplay prepares demand, recorded until now, for the model. Changes from before the recording and changes that met
+// a hand-over are left out: their times say nothing about flags.
+func newReplay(d lag.Demand, model Parameters, now time.Time) *replay {
+	r := &replay{model: model, end: now.Sub(d.Start).Seconds()}
+	numbers := map[int32]int32{}
+	for _, c := range heaviest(d.Changes) {
+		if c.Startup || c.HandOver {
+			continue
+		}
+		n, known := numbers[c.Service]
+		if !known {
+			n = int32(len(numbers)) //nolint:gosec // bounded by maxArrivals
+			numbers[c.Service] = n
+		}
+		r.add(c, n)
+	}
+	r.trace.services = len(numbers)
+	r.trace.load = loadOf(r.trace.arrivals)
+	r.misses = make([]int, len(r.rows))
+	return r
+}
+
+// heaviest returns the changes, or the run of maxArrivals of them that took the least time.
+func heaviest(changes []lag.Change) []lag.Change {
+	if len(changes) <= maxArrivals {
+		return changes
+	}
+	best, shortest := 0, time.Duration(math.MaxInt64)
+	for i := range len(changes) - maxArrivals + 1 {
+		if took := changes[i+maxArrivals-1].At - changes[i].At; took < shortest {
+			best, shortest = i, took
+		}
+	}
+	return changes[best : best+maxArrivals]
+}
+
+// add appends one change. An API that it does not concern, or that shows it already, gets no write for it.
+func (r *replay) add(c lag.Change, service int32) {
+	i := int32(len(r.trace.arrivals)) //nolint:gosec // bounded by maxArrivals
+	a := arrival{at: c.At.Seconds(), service: service}
+	classes := [apis]lag.Class{sliceAPI: c.SliceClass, endpointsAPI: c.EndpointsClass}
+	lags := [apis]time.Duration{sliceAPI: c.SliceLag, endpointsAPI: c.EndpointsLag}
+	for in := range apis {
+		a.in[in] = classes[in] != ""
+		s := seen{lag: lags[in].Seconds(), open: classes[in] == lag.Open}
+		s.counts = s.open || classes[in] == lag.Closed
+		rowIndex := int8(-1)
+		if s.counts {
+			rowIndex = r.row(in, c.Direction)
+			r.rows[rowIndex].arrivals = append(r.rows[rowIndex].arrivals, i)
+		}
+		r.rowOf[in] = append(r.rowOf[in], rowIndex)
+		r.seen[in] = append(r.seen[in], s)
+	}
+	r.trace.arrivals = append(r.trace.arrivals, a)
+}
+
+// row returns the index of a row, made when first asked for.
+func (r *replay) row(in api, d lag.Direction) int8 {
+	i := slices.IndexFunc(r.rows, func(w row) bool { return w.api == in && w.direction == d })
+	if i < 0 {
+		i = len(r.rows)
+		r.rows = append(r.rows, row{api: in, direction: d})
+	}
+	return int8(i) //nolint:gosec // two APIs, two directions
+}
+
+// loadOf is the rate at which Pods change, as steps.
+func loadOf(arrivals []arrival) []loadStep {
+	var steps []loadStep
+	for i := 0; i < len(arrivals); {
+		bin := math.Floor(arrivals[i].at / loadBin)
+		n := i
+		for n < len(arrivals) && arrivals[n].at < (bin+1)*loadBin {
+			n++
+		}
+		n = max(n, i+1)
+		if len(steps) > 0 && steps[len(steps)-1].at == bin*loadBin {
+			steps = steps[:len(steps)-1]
+		}
+		steps = append(steps, loadStep{bin * loadBin, float64(n-i) / loadBin}, loadStep{(bin + 1) * loadBin, 0})
+		i = n
+	}
+	return steps
+}
+
+// run replays everything under flags. The results stay valid until the next run.
+func (r *replay) run(flags v1alpha1.Flags) {
+	r.sim.stop = nil
+	r.sim.run(&r.trace, flags, r.model)
+}
+
+// meets reports whether under flags the percentile of every row would have been at most target, in seconds. It gives up
+// as soon as one row cannot be.
+func (r *replay) meets(flags v1alpha1.Flags, percentile, target float64) bool {
+	allowed := filled(r.misses, len(r.rows), 0)
+	for i, w := range r.rows {
+		allowed[i] = len(w.arrivals) - rank(percentile, len(w.arrivals))
+	}
+	met := true
+	r.sim.stop = func(in api, arrival int32, lag float64) bool {
+		if i := r.rowOf[in][arrival]; lag > target && i >= 0 {
+			allowed[i]--
+			met = allowed[i] >= 0
+		}
+		return !met
+	}
+	r.sim.run(&r.trace, flags, r.model)
+	return met
+}
+
+// worst returns the largest of the rows' percentiles, in seconds, after a run; 0 if nothing counts.
+func (r *replay) worst(percentile float64) float64 {
+	worst := 0.0
+	for i := range r.rows {
+		worst = max(worst, r.predicted(i, percentile))
+	}
+	return worst
+}
+
+// predicted returns a row's percentile after a run, in seconds.
+func (r *replay) predicted(i int, percentile float64) float64 {
+	r.sorted = r.sorted[:0]
+	for _, a := range r.rows[i].arrivals {
+		r.sorted = append(r.sorted, r.sim.lag[r.rows[i].api][a])
+	}
+	return quantile(r.sorted, percentile)
+}
+
+// comparable returns a row's percentile after a run as it would have been measured at the end of the recording, and as
+// it was measured then: in both, a change that was not published by then counts with its age.
+func (r *replay) comparable(i int, percentile float64) (predicted, measured float64) {
+	w := r.rows[i]
+	r.sorted = r.sorted[:0]
+	for _, a := range w.arrivals {
+		r.sorted = append(r.sorted, min(r.sim.lag[w.api][a], r.end-r.trace.arrivals[a].at))
+	}
+	predicted = quantile(r.sorted, percentile)
+	r.sorted = r.sorted[:0]
+	for _, a := range w.arrivals {
+		r.sorted = append(r.sorted, r.seen[w.api][a].lag)
+	}
+	return predicted, quantile(r.sorted, percentile)
+}
+
+// spread returns the percentiles of all changes in one API after a run.
+func (r *replay) spread(in api) Spread {
+	r.sorted = r.sorted[:0]
+	for _, w := range r.rows {
+		if w.api != in {
+			continue
+		}
+		for _, a := range w.arrivals {
+			r.sorted = append(r.sorted, r.sim.lag[in][a])
+		}
+	}
+	at := func(p float64) time.Duration { return seconds(quantile(r.sorted, p)) }
+	return Spread{P50: at(0.50), P90: at(0.90), P99: at(0.99), Max: at(1)}
+}
+
+// quantile is the nearest-rank percentile, as package lag takes it. It sorts its argument.
+func quantile(values []float64, p float64) float64 {
+	if len(values) == 0 {
+		return 0
+	}
+	slices.Sort(values)
+	return values[max(1, rank(p, len(values)))-1]
+}
+
+// rank is ⌈p·n⌉, not thrown off by the binary form of p.
+func rank(p float64, n int) int { return int(math.Ceil(p*float64(n) - 1e-9)) }
