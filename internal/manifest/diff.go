@@ -30,7 +30,7 @@ func Diff(name string, before, after []byte) string {
 	fmt.Fprintf(&out, "--- %s\n+++ %s (edited)\n", name, name)
 	for start := nextChange(script, 0); start < len(script); {
 		end := start + 1
-		for next := end; next < len(script) && next-end <= 2*diffContext; next = nextChange(script, end) {
+		for next := nextChange(script, end); next < len(script) && next-end <= 2*diffContext; next = nextChange(script, end) {
 			end = next + 1
 		}
 		writeHunk(&out, script, max(0, start-diffContext), min(len(script), end+diffContext))
