@@ -1,23 +1,37 @@
-// Command lab runs a real control plane on loopback, without root, for the demo, the benchmark and the tests.
+// Command lab runs a real control plane on loopback, without root, for the demo, the benchmark and whoever wants to try
+// the operator by hand.
 package main
 
 import (
-	_ "github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
-	_ "github.com/fsnotify/fsnotify"
-	_ "github.com/google/go-cmp/cmp"
-	_ "github.com/guptarohit/asciigraph"
-	_ "github.com/prometheus/client_model/go"
-	_ "github.com/prometheus/common/expfmt"
-	_ "github.com/spf13/cobra"
-	_ "golang.org/x/sys/unix"
-	_ "k8s.io/api/core/v1"
-	_ "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
-	_ "k8s.io/client-go/dynamic"
-	_ "k8s.io/client-go/kubernetes"
-	_ "k8s.io/client-go/tools/cache"
-	_ "k8s.io/utils/clock"
-	_ "sigs.k8s.io/kustomize/api/krusty"
-	_ "sigs.k8s.io/yaml"
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
 )
 
-func main() {}
+func main() { os.Exit(run()) }
+
+// run returns the exit status. Its deferred calls end what the command started.
+func run() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := newRoot().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		return 1
+	}
+	return 0
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "lab",
+		Short:         "Run a real Kubernetes control plane on loopback, without root",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.AddCommand(newBuildCommand(), newUpCommand())
+	return root
+}

@@ -122,6 +122,7 @@ func Start(ctx context.Context, config *rest.Config, o Options) (*Observer, erro
 	c.ContentType = "application/vnd.kubernetes.protobuf"
 	c.AcceptContentTypes = c.ContentType + ",application/json"
 	c.UserAgent = "endpoint-sync-lab-observer"
+	c.WarningHandler = rest.NoWarnings{} // That Endpoints are deprecated is known.
 	client, err := kubernetes.NewForConfig(c)
 	if err != nil {
 		return nil, fmt.Errorf("make client: %w", err)

@@ -107,6 +107,7 @@ func New(config *rest.Config, o Options) (*Workload, error) {
 		c.ContentType = "application/vnd.kubernetes.protobuf"
 		c.AcceptContentTypes = c.ContentType + ",application/json"
 		c.UserAgent = fmt.Sprintf("endpoint-sync-lab-workload-%d", i)
+		c.WarningHandler = rest.NoWarnings{} // That Endpoints are deprecated is known.
 		// An own dialer keeps client-go from sharing one connection between the clients.
 		c.Dial = newDialer()
 		client, err := kubernetes.NewForConfig(c)
