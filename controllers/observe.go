@@ -141,12 +141,12 @@ func samples(scrapes []v1alpha1.KCMSignals) []tuner.Sample {
 			continue
 		}
 		out = append(out, tuner.Sample{
-			Time:         s.Time.Time,
-			ProcessStart: s.ProcessStartTime.Time,
-			Writes:       *s.Writes,
-			LimiterWait:  milliseconds(s.LimiterWaitMilliseconds),
-			RequestTime:  milliseconds(s.RequestMilliseconds),
-			Endpoints:    queue(s.Endpoints),
+			Time:           s.Time.Time,
+			ProcessStart:   s.ProcessStartTime.Time,
+			Writes:         *s.Writes,
+			LimiterWait:    milliseconds(s.LimiterWaitMilliseconds),
+			RequestTime:    milliseconds(s.RequestMilliseconds),
+			Endpoints:      queue(s.Endpoints),
 			EndpointSlices: queue(s.EndpointSlices),
 		})
 	}

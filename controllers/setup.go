@@ -53,7 +53,7 @@ func Run(ctx context.Context, cfg *rest.Config, opts Options) error {
 		return err
 	}
 	tracker := lag.NewTracker(lag.Options{})
-	feed, err := watch.New(cfg, tracker, watch.Options{Logger: mgr.GetLogger().WithName("watch")})
+	feed, err := watch.NewFeed(cfg, tracker, watch.Options{Logger: mgr.GetLogger().WithName("watch")})
 	if err != nil {
 		return fmt.Errorf("set up the endpoint watches: %w", err)
 	}

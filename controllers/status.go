@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -100,14 +101,23 @@ func LagStatus(s lag.Summary) []v1alpha1.Lag {
 	for _, stat := range s.Stats {
 		row := v1alpha1.Lag{
 			Resource: v1alpha1.Resource(stat.Resource), Direction: v1alpha1.Direction(stat.Direction),
-			Changes: new(int64(stat.Changes)), Open: new(int64(stat.Open)),
+			Changes: new(int64(stat.Samples())), Open: new(int64(stat.Open)),
 		}
-		if stat.Changes > 0 {
-			row.P50, row.P99 = stat.P50.String(), stat.P99.String()
+		if stat.Samples() > 0 {
+			row.P50, row.P99 = quantile(stat.P50), quantile(stat.P99)
 		}
 		out = append(out, row)
 	}
 	return out
+}
+
+// quantile marks what is only known to be at least that much.
+func quantile(q lag.Quantile) string {
+	text := q.Value.Round(time.Millisecond).String()
+	if q.LowerBound {
+		return ">=" + text
+	}
+	return text
 }
 
 // recommendation keeps the last setting that was computed while the present pass has none, with the present reason.
@@ -255,4 +265,3 @@ func newReason(before, after v1alpha1.EndpointSyncPolicyStatus, name string) (me
 	}
 	return *is, was == nil || was.Status != is.Status || was.Reason != is.Reason
 }
-

@@ -1,0 +1,211 @@
+package controllers
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
+	"github.com/endpointsync/endpoint-sync-operator/internal/rollout"
+	"github.com/endpointsync/endpoint-sync-operator/internal/tuner"
+)
+
+var now = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+
+// incident is 1,000 Services changed within five seconds and worked off at the default 20 requests/s: the queue and
+// the token bucket give each change its lag (facts: 43 s for the last).
+func incident() (lag.Summary, lag.Demand) {
+	const n, seconds, rate, burst = 1000, 5, 20, 30
+	demand := lag.Demand{Start: now.Add(-2 * time.Minute)}
+	var tracked []time.Duration
+	for i := range n {
+		at := time.Duration(float64(i) / n * seconds * float64(time.Second))
+		done := max(at, time.Duration(float64(i-burst)/rate*float64(time.Second))) + 10*time.Millisecond
+		direction := lag.DirectionAddition
+		if i%2 == 0 {
+			direction = lag.DirectionRemoval
+		}
+		tracked = append(tracked, done-at)
+		demand.Changes = append(demand.Changes, lag.Change{
+			At: at, Service: int32(i), Direction: direction, SliceLag: done - at, EndpointsLag: done - at,
+			SliceClass: lag.Closed, EndpointsClass: lag.Closed,
+		})
+	}
+	summary := lag.Summary{From: demand.Start, To: now}
+	for _, resource := range []lag.Resource{lag.ResourceEndpointSlice, lag.ResourceEndpoints} {
+		for _, direction := range []lag.Direction{lag.DirectionAny, lag.DirectionAddition, lag.DirectionRemoval} {
+			count := n / 2
+			if direction == lag.DirectionAny {
+				count = n
+			}
+			summary.Stats = append(summary.Stats, lag.Stat{
+				Resource: resource, Direction: direction, Changes: count, Closed: count,
+				P50: lag.Quantile{Value: tracked[n/2]}, P90: lag.Quantile{Value: tracked[n*9/10]},
+				P99: lag.Quantile{Value: tracked[n*99/100]}, Max: lag.Quantile{Value: tracked[n-1]},
+			})
+		}
+	}
+	return summary, demand
+}
+
+// valid is an Enforce policy with wide bounds on one healthy node, after an incident at the default flags.
+func valid() Situation {
+	summary, demand := incident()
+	return Situation{
+		Policy: v1alpha1.EndpointSyncPolicy{
+			ObjectMeta: metav1.ObjectMeta{Name: "default", Generation: 1},
+			Spec: v1alpha1.EndpointSyncPolicySpec{
+				Mode: v1alpha1.ModeEnforce,
+				Bounds: v1alpha1.Bounds{
+					KubeAPIQPS:                     v1alpha1.QPSBound{Min: 20, Max: 300},
+					KubeAPIBurst:                   v1alpha1.BurstBound{Min: 30, Max: 1000},
+					ConcurrentEndpointSyncs:        v1alpha1.WorkersBound{Min: 5, Max: 50},
+					ConcurrentServiceEndpointSyncs: v1alpha1.WorkersBound{Min: 5, Max: 50},
+				},
+			}.WithDefaults(),
+		},
+		InCharge: "default",
+		Synced:   true,
+		Nodes:    []v1alpha1.EndpointSyncNode{healthyNode()},
+		Evidence: tuner.Evidence{
+			Now: now, Flags: v1alpha1.DefaultFlags(), Leader: tuner.Led, Lag: summary, Demand: demand,
+		},
+		Now: now,
+	}
+}
+
+func healthyNode() v1alpha1.EndpointSyncNode {
+	return v1alpha1.EndpointSyncNode{
+		ObjectMeta: metav1.ObjectMeta{Name: "cp-1", ResourceVersion: "1"},
+		Spec:       v1alpha1.EndpointSyncNodeSpec{Revision: new(int64)},
+		Status: v1alpha1.EndpointSyncNodeStatus{
+			ReportTime: metav1.NewTime(now), Phase: v1alpha1.PhaseIdle, Running: v1alpha1.DefaultFlags(),
+			KCMVersion: "v1.37.2", Healthy: new(true), Leader: new(true),
+		},
+	}
+}
+
+func TestConclude(t *testing.T) {
+	tests := map[string]struct {
+		change  func(*Situation)
+		stalled string
+		step    rollout.StepKind
+		reason  string
+	}{
+		"a missed objective that the flags cause starts a rollout": {
+			func(*Situation) {}, "", rollout.Start, v1alpha1.ReasonRolloutStarted,
+		},
+		"observing decides nothing": {
+			func(s *Situation) { s.Policy.Spec.Mode = v1alpha1.ModeObserve }, "", rollout.Hold, v1alpha1.ReasonObserving,
+		},
+		"recommending writes nothing": {
+			func(s *Situation) { s.Policy.Spec.Mode = v1alpha1.ModeRecommend }, "", rollout.Hold, v1alpha1.ReasonRecommended,
+		},
+		"a second policy is in conflict": {
+			func(s *Situation) { s.InCharge = "older" }, v1alpha1.ReasonConflict, "", "",
+		},
+		"guardrails are not implemented": {
+			func(s *Situation) { s.Policy.Spec.Guardrails.MaxRejectedPercent = 1 }, v1alpha1.ReasonNotImplemented, "", "",
+		},
+		"windows are not implemented": {
+			func(s *Situation) {
+				s.Policy.Spec.Rollout.MaintenanceWindows = []v1alpha1.MaintenanceWindow{{Name: "nights"}}
+			}, v1alpha1.ReasonNotImplemented, "", "",
+		},
+		"relaxing is not implemented": {
+			func(s *Situation) { s.Policy.Spec.Rollout.Relax = v1alpha1.RelaxAfterQuiet }, v1alpha1.ReasonNotImplemented, "", "",
+		},
+		"persistence is not implemented": {
+			func(s *Situation) { s.Policy.Spec.Persistence = v1alpha1.PersistenceKubeadmConfig }, v1alpha1.ReasonNotImplemented, "", "",
+		},
+		"a duration written around the schema is invalid": {
+			func(s *Situation) { s.Policy.Spec.Rollout.Cooldown = "-1s" }, v1alpha1.ReasonInvalidSpec, "", "",
+		},
+		"a selector that does not parse is invalid": {
+			func(s *Situation) { s.Invalid = "spec.services.selector: bad" }, v1alpha1.ReasonInvalidSpec, "", "",
+		},
+		"no control-plane node to patch": {
+			func(s *Situation) { s.Nodes = nil }, v1alpha1.ReasonNoControlPlaneNodes, "", "",
+		},
+		"nothing starts before the watches have synced": {
+			func(s *Situation) { s.Synced = false }, "", rollout.Hold, v1alpha1.ReasonTooFewSamples,
+		},
+		"a pause starts nothing": {
+			func(s *Situation) { s.Policy.Annotations = map[string]string{v1alpha1.PauseAnnotation: "true"} },
+			"", rollout.Hold, v1alpha1.ReasonPaused,
+		},
+		"a node in flight is waited for even when paused": {
+			func(s *Situation) {
+				s.Policy.Annotations = map[string]string{v1alpha1.PauseAnnotation: "true"}
+				s.Nodes[0].Spec.Revision = new(int64(1))
+			}, "", rollout.Wait, v1alpha1.ReasonProgressing,
+		},
+		"too few changes decide nothing": {
+			func(s *Situation) { s.Evidence.Lag, s.Evidence.Demand = lag.Summary{}, lag.Demand{} },
+			"", rollout.Hold, v1alpha1.ReasonTooFewSamples,
+		},
+		"a recent restart starts the cooldown": {
+			func(s *Situation) { s.Nodes[0].Status.Restarts = []metav1.Time{metav1.NewTime(now.Add(-time.Minute))} },
+			"", rollout.Hold, v1alpha1.ReasonCooldownActive,
+		},
+		"a setting that was rolled back stalls the policy": {
+			func(s *Situation) { s.Nodes[0].Status.Failed = []v1alpha1.FailedSetting{failure()} },
+			v1alpha1.ReasonRolledBack, rollout.Hold, v1alpha1.ReasonRolledBack,
+		},
+		"a failure under an older generation is forgiven": {
+			func(s *Situation) {
+				s.Nodes[0].Status.Failed = []v1alpha1.FailedSetting{failure()}
+				s.Policy.Generation = 2
+			}, "", rollout.Start, v1alpha1.ReasonRolloutStarted,
+		},
+		"a failure on another version is forgiven": {
+			func(s *Situation) {
+				s.Nodes[0].Status.Failed = []v1alpha1.FailedSetting{failure()}
+				s.Nodes[0].Status.KCMVersion = "v1.38.0"
+			}, "", rollout.Start, v1alpha1.ReasonRolloutStarted,
+		},
+		"an unhealthy node holds": {
+			func(s *Situation) { s.Nodes[0].Status.Healthy = new(false) }, "", rollout.Hold, v1alpha1.ReasonNodeUnhealthy,
+		},
+		"a silent agent holds": {
+			func(s *Situation) { s.Nodes[0].Status.ReportTime = metav1.NewTime(now.Add(-time.Hour)) },
+			"", rollout.Hold, v1alpha1.ReasonNodeNotReporting,
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			s := valid()
+			test.change(&s)
+			got := Conclude(s)
+			if got.Stalled != test.stalled || got.Step.Kind != test.step || got.Step.Reason != test.reason {
+				t.Errorf("Conclude() = stalled %q, step %+v; want stalled %q, step %s, reason %s; decision %+v",
+					got.Stalled, got.Step, test.stalled, test.step, test.reason, got.Decision)
+			}
+			if test.stalled != "" && got.Message == "" {
+				t.Error("a stall says nothing to a person")
+			}
+		})
+	}
+}
+
+func failure() v1alpha1.FailedSetting {
+	return v1alpha1.FailedSetting{
+		Flags:      v1alpha1.Flags{KubeAPIQPS: 100, KubeAPIBurst: 400},
+		KCMVersion: "v1.37.2", PolicyGeneration: 1, Time: metav1.NewTime(now.Add(-time.Hour)), Reason: v1alpha1.ReasonCrashLooping,
+	}
+}
+
+func TestNotImplementedNamesEveryField(t *testing.T) {
+	s := valid()
+	s.Policy.Spec.Guardrails.MaxRejectedPercent = 1
+	s.Policy.Spec.Persistence = v1alpha1.PersistenceKubeadmConfig
+	got := Conclude(s).Message
+	for _, want := range []string{"spec.guardrails", "spec.persistence"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("message %q does not name %s", got, want)
+		}
+	}
+}
