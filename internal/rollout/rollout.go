@@ -34,8 +34,8 @@ type Node struct {
 	Restarts []time.Time // that our changes and rollbacks caused
 }
 
-// inFlight says whether the agent still has work to do for what it was told.
-func (n Node) inFlight() bool {
+// InFlight says whether the agent still has work to do for what it was told.
+func (n Node) InFlight() bool {
 	return n.Revision > n.Ended || (n.Phase != "" && n.Phase != v1alpha1.PhaseIdle)
 }
 
@@ -47,7 +47,7 @@ type Target struct {
 
 // toldTo says whether the target was the node's last instruction and its change has ended.
 func (t Target) toldTo(n Node) bool {
-	return n.Revision > 0 && n.Action == t.Action && n.Flags == t.Flags && !n.inFlight()
+	return n.Revision > 0 && n.Action == t.Action && n.Flags == t.Flags && !n.InFlight()
 }
 
 // reachedBy says whether the node was told the target, ended it well, and still runs it: somebody else may have
@@ -105,7 +105,7 @@ type Step struct {
 // rejected the target. Restoring is not held up by the cooldown or the restart budget.
 func Next(p Plan, now time.Time) Step {
 	for _, n := range p.Nodes {
-		if n.inFlight() {
+		if n.InFlight() {
 			return Step{Kind: Wait, Node: n.Name, Reason: v1alpha1.ReasonProgressing,
 				Message: fmt.Sprintf("node %s is changing (revision %d, phase %s)", n.Name, n.Revision, phase(n))}
 		}

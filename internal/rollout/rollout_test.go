@@ -167,7 +167,7 @@ func TestRolloutNeverHasTwoNodesInFlight(t *testing.T) {
 					n.Revision, n.Action, n.Flags = step.Revision, p.Target.Action, p.Target.Flags
 					order = append(order, n.Name)
 				}
-				if n.inFlight() {
+				if n.InFlight() {
 					flying++
 				}
 			}
