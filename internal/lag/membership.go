@@ -32,7 +32,7 @@ type service struct {
 	indexed label
 	// managed says that it exists and has a selector; otherwise it only keeps what is published under its name.
 	managed bool
-	// overCapacity says that Endpoints cannot show all members, so that their lag there means nothing.
+	// overCapacity says that the Endpoints object lacks members that are ready.
 	overCapacity bool
 	wanted       int // members wanted in Endpoints
 	members      map[string]*member
@@ -191,7 +191,7 @@ func (t *Tracker) evaluate(m *member, at time.Time) {
 			continue
 		}
 		if in == endpointsAPI {
-			m.service.wanted += min(1, len(want)) - min(1, len(c.want))
+			t.countWanted(m.service, min(1, len(want))-min(1, len(c.want)), at)
 		}
 		c.want = want
 		if !t.synced {
@@ -204,6 +204,15 @@ func (t *Tracker) evaluate(m *member, at time.Time) {
 		t.wantChanged(m, in, *id, at)
 	}
 	m.drop()
+}
+
+// countWanted keeps the number of members wanted in Endpoints and notices when one object can no longer show them.
+func (t *Tracker) countWanted(s *service, change int, at time.Time) {
+	fitted := s.wanted <= endpointsCapacity
+	s.wanted += change
+	if fitted && s.wanted > endpointsCapacity {
+		t.cut(s, at)
+	}
 }
 
 // wantChanged ends what was pending for the member and gives the new change its outcome or leaves it open.

@@ -87,7 +87,8 @@ type Slice struct {
 type Endpoints struct {
 	Namespace, Name string
 	Ready           []Address
-	// OverCapacity is the annotation endpoints.kubernetes.io/over-capacity: some addresses were cut off.
+	// OverCapacity says that ready addresses were cut off: annotation endpoints.kubernetes.io/over-capacity with nothing
+	// but ready addresses left (addresses that are not ready are cut first and do not matter here).
 	OverCapacity bool
 }
 
