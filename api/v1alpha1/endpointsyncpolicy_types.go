@@ -101,12 +101,12 @@ type Objective struct {
 
 	// maxLag is the longest lag allowed at the percentile, 10ms to 10m. Omitted means 2s.
 	// +optional
-	// +kubebuilder:validation:XValidation:rule="self.size() <= 20 && self.matches('^([0-9]{1,6}([.][0-9]{1,3})?(ms|s|m|h))+$') && duration(self) >= duration('10ms') && duration(self) <= duration('10m')",messageExpression="'want 10ms to 10m, such as 500ms or 2s, not ' + self"
+	// +kubebuilder:validation:XValidation:rule="self.size() <= 20 && self.matches('^([0-9]{1,6}([.][0-9]{1,3})?(ms|s|m|h))+$') && duration(self) >= duration('10ms') && duration(self) <= duration('10m')",messageExpression="'want 10ms to 10m, such as 500ms or 2s, not ' + strings.quote(self)"
 	MaxLag Duration `json:"maxLag,omitempty"`
 
 	// window is how far back changes count, 1m to 24h. Omitted means 10m.
 	// +optional
-	// +kubebuilder:validation:XValidation:rule="self.size() <= 20 && self.matches('^([0-9]{1,6}([.][0-9]{1,3})?(ms|s|m|h))+$') && duration(self) >= duration('1m') && duration(self) <= duration('24h')",messageExpression="'want 1m to 24h, such as 10m or 1h30m, not ' + self"
+	// +kubebuilder:validation:XValidation:rule="self.size() <= 20 && self.matches('^([0-9]{1,6}([.][0-9]{1,3})?(ms|s|m|h))+$') && duration(self) >= duration('1m') && duration(self) <= duration('24h')",messageExpression="'want 1m to 24h, such as 10m or 1h30m, not ' + strings.quote(self)"
 	Window Duration `json:"window,omitempty"`
 
 	// minSamples is how many changes must have been seen before the operator decides, 1 to 1000000. Omitted means 300:
@@ -213,7 +213,7 @@ type ServiceScope struct {
 type Guardrails struct {
 	// maxMutatingLatency is the p99 of mutating requests above which nothing is raised, 10ms to 1m.
 	// +optional
-	// +kubebuilder:validation:XValidation:rule="self.size() <= 20 && self.matches('^([0-9]{1,6}([.][0-9]{1,3})?(ms|s|m|h))+$') && duration(self) >= duration('10ms') && duration(self) <= duration('1m')",messageExpression="'want 10ms to 1m, such as 500ms or 1.5s, not ' + self"
+	// +kubebuilder:validation:XValidation:rule="self.size() <= 20 && self.matches('^([0-9]{1,6}([.][0-9]{1,3})?(ms|s|m|h))+$') && duration(self) >= duration('10ms') && duration(self) <= duration('1m')",messageExpression="'want 10ms to 1m, such as 500ms or 1.5s, not ' + strings.quote(self)"
 	MaxMutatingLatency Duration `json:"maxMutatingLatency,omitempty"`
 
 	// maxRejectedPercent is the share of requests refused with 429 above which nothing is raised, 1 to 100.
@@ -229,18 +229,18 @@ type Guardrails struct {
 type Rollout struct {
 	// cooldown is the shortest time between two changes of values, 1m to 168h. Omitted means 30m. Rolling back is exempt.
 	// +optional
-	// +kubebuilder:validation:XValidation:rule="self.size() <= 20 && self.matches('^([0-9]{1,6}([.][0-9]{1,3})?(ms|s|m|h))+$') && duration(self) >= duration('1m') && duration(self) <= duration('168h')",messageExpression="'want 1m to 168h, such as 30m or 1h30m, not ' + self"
+	// +kubebuilder:validation:XValidation:rule="self.size() <= 20 && self.matches('^([0-9]{1,6}([.][0-9]{1,3})?(ms|s|m|h))+$') && duration(self) >= duration('1m') && duration(self) <= duration('168h')",messageExpression="'want 1m to 168h, such as 30m or 1h30m, not ' + strings.quote(self)"
 	Cooldown Duration `json:"cooldown,omitempty"`
 
 	// healthTimeout is how long a changed node has to be proven healthy before it is rolled back, 45s to 15m.
 	// Omitted means 2m.
 	// +optional
-	// +kubebuilder:validation:XValidation:rule="self.size() <= 20 && self.matches('^([0-9]{1,6}([.][0-9]{1,3})?(ms|s|m|h))+$') && duration(self) >= duration('45s') && duration(self) <= duration('15m')",messageExpression="'want 45s to 15m, such as 90s or 2m, not ' + self"
+	// +kubebuilder:validation:XValidation:rule="self.size() <= 20 && self.matches('^([0-9]{1,6}([.][0-9]{1,3})?(ms|s|m|h))+$') && duration(self) >= duration('45s') && duration(self) <= duration('15m')",messageExpression="'want 45s to 15m, such as 90s or 2m, not ' + strings.quote(self)"
 	HealthTimeout Duration `json:"healthTimeout,omitempty"`
 
 	// minReady is how long proven health must last before a node counts as done, 1s to 10m. Omitted means 30s.
 	// +optional
-	// +kubebuilder:validation:XValidation:rule="self.size() <= 20 && self.matches('^([0-9]{1,6}([.][0-9]{1,3})?(ms|s|m|h))+$') && duration(self) >= duration('1s') && duration(self) <= duration('10m')",messageExpression="'want 1s to 10m, such as 30s or 1m30s, not ' + self"
+	// +kubebuilder:validation:XValidation:rule="self.size() <= 20 && self.matches('^([0-9]{1,6}([.][0-9]{1,3})?(ms|s|m|h))+$') && duration(self) >= duration('1s') && duration(self) <= duration('10m')",messageExpression="'want 1s to 10m, such as 30s or 1m30s, not ' + strings.quote(self)"
 	MinReady Duration `json:"minReady,omitempty"`
 
 	// restartBudget limits restarts of kube-controller-manager over all nodes.
@@ -275,7 +275,7 @@ type RestartBudget struct {
 
 	// period over which restarts are counted, 1m to 168h. Omitted means 24h.
 	// +optional
-	// +kubebuilder:validation:XValidation:rule="self.size() <= 20 && self.matches('^([0-9]{1,6}([.][0-9]{1,3})?(ms|s|m|h))+$') && duration(self) >= duration('1m') && duration(self) <= duration('168h')",messageExpression="'want 1m to 168h, such as 30m or 1h30m, not ' + self"
+	// +kubebuilder:validation:XValidation:rule="self.size() <= 20 && self.matches('^([0-9]{1,6}([.][0-9]{1,3})?(ms|s|m|h))+$') && duration(self) >= duration('1m') && duration(self) <= duration('168h')",messageExpression="'want 1m to 168h, such as 30m or 1h30m, not ' + strings.quote(self)"
 	Period Duration `json:"period,omitempty"`
 }
 
@@ -295,7 +295,7 @@ type MaintenanceWindow struct {
 
 	// duration is how long the window stays open, 1m to 168h.
 	// +required
-	// +kubebuilder:validation:XValidation:rule="self.size() <= 20 && self.matches('^([0-9]{1,6}([.][0-9]{1,3})?(ms|s|m|h))+$') && duration(self) >= duration('1m') && duration(self) <= duration('168h')",messageExpression="'want 1m to 168h, such as 30m or 1h30m, not ' + self"
+	// +kubebuilder:validation:XValidation:rule="self.size() <= 20 && self.matches('^([0-9]{1,6}([.][0-9]{1,3})?(ms|s|m|h))+$') && duration(self) >= duration('1m') && duration(self) <= duration('168h')",messageExpression="'want 1m to 168h, such as 30m or 1h30m, not ' + strings.quote(self)"
 	Duration Duration `json:"duration,omitempty"`
 
 	// timeZone of the schedule, from the IANA database. Omitted means UTC.
