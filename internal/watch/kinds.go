@@ -20,6 +20,10 @@ import (
 // those of other controllers have another (pkg/controller/endpointslice).
 const sliceController = "endpointslice-controller.k8s.io"
 
+// endpointsCapacity is how many addresses kube-controller-manager leaves in one Endpoints object (maxCapacity in
+// pkg/controller/endpoint).
+const endpointsCapacity = 1000
+
 // legacyEndpoints is the deprecated API, measured because kube-controller-manager still spends half of its writes on it.
 type legacyEndpoints = corev1.Endpoints //nolint:staticcheck // SA1019: see above
 
@@ -245,11 +249,10 @@ func sliceOf(s *discoveryv1.EndpointSlice) lag.Slice {
 }
 
 func endpointsOf(e *legacyEndpoints) lag.Endpoints {
-	out := lag.Endpoints{
-		Namespace: e.Namespace, Name: e.Name,
-		OverCapacity: e.Annotations[corev1.EndpointsOverCapacity] == "truncated",
-	}
+	out := lag.Endpoints{Namespace: e.Namespace, Name: e.Name}
+	addresses := 0
 	for i := range e.Subsets {
+		addresses += len(e.Subsets[i].Addresses)
 		for j := range e.Subsets[i].Addresses {
 			a := &e.Subsets[i].Addresses[j]
 			if uid, ok := podUID(a.TargetRef); ok {
@@ -257,6 +260,8 @@ func endpointsOf(e *legacyEndpoints) lag.Endpoints {
 			}
 		}
 	}
+	// Below the limit only addresses that are not ready were cut.
+	out.OverCapacity = e.Annotations[corev1.EndpointsOverCapacity] == "truncated" && addresses >= endpointsCapacity
 	return out
 }
 
