@@ -1,0 +1,245 @@
+package rig
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/clock"
+
+	"github.com/endpointsync/endpoint-sync-operator/hack/lab/controlplane"
+	"github.com/endpointsync/endpoint-sync-operator/hack/lab/staticpod"
+)
+
+// ManifestName is kube-controller-manager's file in the manifests directory, as kubeadm names it.
+const ManifestName = "kube-controller-manager.yaml"
+
+// Options of a rig. The zero value runs the stand-in on node control-plane-1, started as a kubelet would.
+type Options struct {
+	// Node is the name of the control-plane node. Empty means control-plane-1. Rigs that live at the same time on one
+	// cluster need different ones.
+	Node string
+	// RealKCM runs kube-controller-manager instead of the stand-in.
+	RealKCM bool
+	// RestartDelay and BackOffBase are the static-Pod runner's: nil and zero mean as the kubelet.
+	RestartDelay func() time.Duration
+	BackOffBase  time.Duration
+	// KCMArgs are put at the end of kube-controller-manager's command, for example "--kube-api-qps=20".
+	KCMArgs []string
+}
+
+// Rig is one control-plane node: a manifests directory, what runs from it, and an agent's state directory.
+type Rig struct {
+	Cluster *Cluster
+	Node    string
+	// ManifestDir, StateDir and LogDir are the node's directories; Manifest is the path of the manifest.
+	ManifestDir, StateDir, LogDir, Manifest string
+	// Original is the manifest's content at the start.
+	Original []byte
+	// KCMURL is where this node's kube-controller-manager serves.
+	KCMURL string
+	// Pods keeps the static Pods.
+	Pods *staticpod.Runner
+
+	environment *Environment
+	clock       clock.Clock
+	behaviour   string
+	kubeconfigs map[string]string // by ServiceAccount
+}
+
+// New makes a node of the cluster and returns when its kube-controller-manager is healthy. It goes with the test.
+func New(t testing.TB, e *Environment, c *Cluster, o Options) *Rig {
+	t.Helper()
+	if o.Node == "" {
+		o.Node = "control-plane-1"
+	}
+	dir := t.TempDir()
+	r := &Rig{
+		Cluster: c, Node: o.Node, environment: e, clock: clock.RealClock{},
+		ManifestDir: filepath.Join(dir, "manifests"), StateDir: filepath.Join(dir, "state"), LogDir: filepath.Join(dir, "logs"),
+		behaviour: filepath.Join(dir, "behaviour"), kubeconfigs: map[string]string{},
+	}
+	r.Manifest = filepath.Join(r.ManifestDir, ManifestName)
+	for _, d := range []string{r.ManifestDir, r.StateDir, r.LogDir} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() { r.report(t) })
+	r.register(t)
+	r.prepareManifest(t, o)
+	r.startPods(t, o)
+	r.AwaitHealthy(t, time.Minute)
+	return r
+}
+
+func (r *Rig) startPods(t testing.TB, o Options) {
+	t.Helper()
+	kcm := r.Cluster.Binaries.ControllerManager
+	if !o.RealKCM {
+		kcm = r.environment.StandIn(t)
+	}
+	var err error
+	r.Pods, err = staticpod.Start(context.WithoutCancel(t.Context()), staticpod.Options{
+		ManifestDir: r.ManifestDir, LogDir: r.LogDir, NodeName: r.Node, Client: r.Cluster.Client,
+		Binaries:     map[string]string{"kube-controller-manager": kcm},
+		RestartDelay: o.RestartDelay, BackOffBase: o.BackOffBase,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.Pods.Stop)
+}
+
+// register makes the Node object, and takes it and what the operator keeps for it away at the end.
+func (r *Rig) register(t testing.TB) {
+	t.Helper()
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{
+		Name: r.Node, Labels: map[string]string{controlplane.ControlPlaneLabel: "", corev1.LabelHostname: r.Node},
+	}}
+	_, err := r.Cluster.Client.CoreV1().Nodes().Create(t.Context(), node, metav1.CreateOptions{})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		t.Fatalf("register node %s: %v", r.Node, err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), settle)
+		defer cancel()
+		err := r.Cluster.Dynamic.Resource(nodesResource()).Delete(ctx, r.Node, metav1.DeleteOptions{})
+		if nodeErr := r.Cluster.Client.CoreV1().Nodes().Delete(ctx, r.Node, metav1.DeleteOptions{}); nodeErr != nil {
+			t.Logf("delete node %s: %v", r.Node, nodeErr)
+		}
+		if err != nil && !apierrors.IsNotFound(err) {
+			t.Logf("delete what the operator keeps for %s: %v", r.Node, err)
+		}
+	})
+}
+
+// prepareManifest writes kubeadm's manifest for a port of this node's own.
+func (r *Rig) prepareManifest(t testing.TB, o Options) {
+	t.Helper()
+	manifest, err := r.Cluster.KCMManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, oldPort, err := net.SplitHostPort(r.Cluster.KCMURL[len("https://"):])
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := freePort(t)
+	manifest = bytes.ReplaceAll(manifest, []byte("--secure-port="+oldPort), []byte("--secure-port="+port))
+	manifest = bytes.ReplaceAll(manifest, []byte("containerPort: "+oldPort), []byte("containerPort: "+port))
+	args := o.KCMArgs
+	if !o.RealKCM {
+		args = append([]string{"--standin-behaviour-file=" + r.behaviour}, args...)
+	}
+	const last = "    - --use-service-account-credentials=true\n"
+	lines := last
+	for _, arg := range args {
+		lines += "    - " + arg + "\n"
+	}
+	if bytes.Count(manifest, []byte(last)) != 1 {
+		t.Fatalf("the lab's manifest has no single line %q to put arguments after", last)
+	}
+	r.Original = bytes.Replace(manifest, []byte(last), []byte(lines), 1)
+	r.KCMURL = "https://" + net.JoinHostPort("127.0.0.1", port)
+	if err = os.WriteFile(r.Manifest, r.Original, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func freePort(t testing.TB) string {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err = errors.Join(err, l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err = strconv.Atoi(port); err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
+// Misbehave tells the stand-in how to behave from its next start on, if its flags are not the defaults: "exit",
+// "unhealthy", "ignore-flags", or "" to behave.
+func (r *Rig) Misbehave(t testing.TB, how string) {
+	t.Helper()
+	if err := os.WriteFile(r.behaviour, []byte(how), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Healthy reports whether kube-controller-manager answers healthz with 200.
+func (r *Rig) Healthy(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.KCMURL+"/healthz", http.NoBody)
+	if err != nil {
+		return false
+	}
+	client := &http.Client{Transport: &http.Transport{
+		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // each process signs its own certificate
+		DisableKeepAlives: true,
+	}}
+	res, err := client.Do(req)
+	if err != nil {
+		return false
+	}
+	return res.Body.Close() == nil && res.StatusCode == http.StatusOK
+}
+
+// AwaitHealthy returns when kube-controller-manager is healthy.
+func (r *Rig) AwaitHealthy(t testing.TB, within time.Duration) {
+	t.Helper()
+	Await(t, within, func() string { return "a healthy kube-controller-manager on " + r.Node }, r.Healthy)
+}
+
+// Read returns the manifest as it is now.
+func (r *Rig) Read(t testing.TB) []byte {
+	t.Helper()
+	content, err := os.ReadFile(r.Manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}
+
+// report shows the logs of a test that failed.
+func (r *Rig) report(t testing.TB) {
+	t.Helper()
+	if !t.Failed() {
+		return
+	}
+	logs, err := filepath.Glob(filepath.Join(r.LogDir, "*.log"))
+	if err != nil {
+		return
+	}
+	const shown = 4000
+	for _, path := range logs {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			continue
+		}
+		t.Logf("%s (its end):\n%s", filepath.Base(path), content[max(0, len(content)-shown):])
+	}
+	if r.Pods != nil {
+		for _, p := range r.Pods.Processes() {
+			t.Logf("process: %s", fmt.Sprintf("%+v", p))
+		}
+	}
+}

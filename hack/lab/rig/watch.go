@@ -1,0 +1,183 @@
+package rig
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+	"k8s.io/utils/clock"
+)
+
+// watchPoll is how often the watcher reads the manifest, besides inotify.
+const watchPoll = 10 * time.Millisecond
+
+// Watcher sees what becomes of a manifest and of its directory, from outside: by reading it every 10 ms and by inotify.
+type Watcher struct {
+	path    string
+	notify  *fsnotify.Watcher
+	clock   clock.WithTicker
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+
+	mu       sync.Mutex
+	seen     map[string]int // hash of the content to how many reads saw it
+	order    []string       // hashes in the order in which they came, without repeats in a row
+	strange  map[string]bool
+	problems []string
+	reads    int
+}
+
+// Hash is the sha256 of content in hex.
+func Hash(content []byte) string {
+	sum := sha256.Sum256(content)
+	return hex.EncodeToString(sum[:])
+}
+
+// Watch follows the manifest in a directory until the test ends.
+func Watch(t testing.TB, manifestDir string) *Watcher {
+	t.Helper()
+	notify, err := fsnotify.NewWatcher()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err = notify.Add(manifestDir); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	w := &Watcher{
+		path: filepath.Join(manifestDir, ManifestName), notify: notify, clock: clock.RealClock{}, cancel: cancel,
+		seen: map[string]int{}, strange: map[string]bool{},
+	}
+	w.running.Go(func() { w.run(ctx) })
+	t.Cleanup(w.stop)
+	return w
+}
+
+func (w *Watcher) stop() {
+	w.cancel()
+	w.running.Wait()
+}
+
+func (w *Watcher) run(ctx context.Context) {
+	tick := w.clock.NewTicker(watchPoll)
+	defer tick.Stop()
+	for {
+		w.look()
+		select {
+		case <-ctx.Done():
+			if err := w.notify.Close(); err != nil {
+				w.problem("close inotify: %v", err)
+			}
+			return
+		case e := <-w.notify.Events:
+			w.event(e)
+		case err := <-w.notify.Errors:
+			w.problem("inotify: %v", err)
+		case <-tick.C():
+		}
+	}
+}
+
+// event notes what no careful writer does. A rename over the manifest is a Create of it and nothing else.
+func (w *Watcher) event(e fsnotify.Event) {
+	name := filepath.Base(e.Name)
+	switch {
+	case strings.HasPrefix(name, "."):
+	case e.Name != w.path:
+		w.stranger(name)
+	case e.Op.Has(fsnotify.Remove), e.Op.Has(fsnotify.Rename):
+		w.problem("the manifest was taken away (%s)", e.Op)
+	case e.Op.Has(fsnotify.Write):
+		w.problem("the manifest was written in place (%s)", e.Op)
+	}
+}
+
+func (w *Watcher) look() {
+	content, err := os.ReadFile(w.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		w.problem("the manifest is absent")
+	case err != nil:
+		w.problem("the manifest cannot be read: %v", err)
+	default:
+		w.content(Hash(content))
+	}
+	entries, err := os.ReadDir(filepath.Dir(w.path))
+	if err != nil {
+		w.problem("the directory cannot be read: %v", err)
+	}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), ".") && e.Name() != filepath.Base(w.path) {
+			w.stranger(e.Name())
+		}
+	}
+}
+
+func (w *Watcher) content(hash string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.reads++
+	w.seen[hash]++
+	if len(w.order) == 0 || w.order[len(w.order)-1] != hash {
+		w.order = append(w.order, hash)
+	}
+}
+
+func (w *Watcher) stranger(name string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.strange[name] = true
+}
+
+func (w *Watcher) problem(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if p := fmt.Sprintf(format, args...); !slices.Contains(w.problems, p) {
+		w.problems = append(w.problems, p)
+	}
+}
+
+// Hashes returns the contents' hashes in the order in which they came.
+func (w *Watcher) Hashes() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.order)
+}
+
+// Reads returns how often the manifest was read.
+func (w *Watcher) Reads() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.reads
+}
+
+// Verify fails the test if the manifest ever was absent, torn or anything but one of the allowed contents, or if any
+// other name without a leading dot appeared beside it.
+func (w *Watcher) Verify(t testing.TB, allowed ...string) {
+	t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, p := range w.problems {
+		t.Error(p)
+	}
+	for _, name := range slices.Sorted(maps.Keys(w.strange)) {
+		t.Errorf("a file that the kubelet would read appeared: %q", name)
+	}
+	for hash, reads := range w.seen {
+		if !slices.Contains(allowed, hash) {
+			t.Errorf("the manifest had unexpected content %s (in %d of %d reads)", hash, reads, w.reads)
+		}
+	}
+}
