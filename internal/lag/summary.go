@@ -68,9 +68,7 @@ func (t *Tracker) Summary(q Query) Summary {
 	w := t.window(q)
 	out := Summary{From: w.start, To: q.Now}
 	for in := range apiCount {
-		for _, d := range []Direction{DirectionAny, DirectionAddition, DirectionRemoval} {
-			out.Stats = append(out.Stats, w.stat(in, d))
-		}
+		out.Stats = append(out.Stats, w.stats(in)...)
 	}
 	return out
 }
@@ -111,6 +109,7 @@ func (t *Tracker) copyWindow(q Query) (window, map[*service]Service) {
 	if q.Measured != nil {
 		all = map[*service]Service{}
 	}
+	w.records = make([]record, 0, len(t.records.ring))
 	oldest := forever
 	for i := range t.records.ring {
 		r := &t.records.ring[i]
@@ -160,32 +159,75 @@ func (w *window) unpublished(r *record, in api) bool {
 	return !ended && (o.class == Open || o.class == Closed || o.class == Superseded)
 }
 
-// stat counts the window's records for one row.
-func (w *window) stat(in api, d Direction) Stat {
-	stat := Stat{Resource: resources[in], Direction: d}
-	var samples []sample
+// tally is a Stat being counted, with the samples its percentiles run over.
+type tally struct {
+	Stat
+
+	samples []sample
+}
+
+// stats returns the rows of one Resource: any direction, additions, removals.
+func (w *window) stats(in api) []Stat {
+	additions := tally{Stat: Stat{Resource: resources[in], Direction: DirectionAddition}}
+	removals := tally{Stat: Stat{Resource: resources[in], Direction: DirectionRemoval}}
 	for i := range w.records {
-		r := &w.records[i]
-		o := r.outcomes[in]
-		if o.class == "" || (d != DirectionAny && d != r.direction) {
-			continue
-		}
-		class, lag := w.classify(r, o)
-		stat.count(class)
-		if class == Open || class == Closed {
-			samples = append(samples, newSample(lag, class))
-		}
-		if w.unpublished(r, in) {
-			stat.OldestOpen = max(stat.OldestOpen, lag)
-		}
-		if class != OverCapacity {
-			stat.WrongEndpointSeconds += lag.Seconds()
+		switch r := &w.records[i]; {
+		case r.outcomes[in].class == "":
+		case r.direction == DirectionAddition:
+			additions.add(w, r, in)
+		default:
+			removals.add(w, r, in)
 		}
 	}
-	slices.Sort(samples)
-	stat.P50, stat.P90 = quantile(samples, 0.50), quantile(samples, 0.90)
-	stat.P99, stat.Max = quantile(samples, 0.99), quantile(samples, 1)
-	return stat
+	slices.Sort(additions.samples)
+	slices.Sort(removals.samples)
+	both := merge(&additions, &removals)
+	return []Stat{both.rank(), additions.rank(), removals.rank()}
+}
+
+// add counts one record.
+func (t *tally) add(w *window, r *record, in api) {
+	class, lag := w.classify(r, r.outcomes[in])
+	t.count(class)
+	if class == Open || class == Closed {
+		t.samples = append(t.samples, newSample(lag, class))
+	}
+	if w.unpublished(r, in) {
+		t.OldestOpen = max(t.OldestOpen, lag)
+	}
+	if class != OverCapacity {
+		t.WrongEndpointSeconds += lag.Seconds()
+	}
+}
+
+// merge counts two directions together; their samples are sorted and stay so.
+func merge(a, b *tally) tally {
+	out := tally{Stat: Stat{
+		Resource: a.Resource, Direction: DirectionAny,
+		Changes: a.Changes + b.Changes, Closed: a.Closed + b.Closed, Open: a.Open + b.Open,
+		Superseded: a.Superseded + b.Superseded, NotNeeded: a.NotNeeded + b.NotNeeded, Startup: a.Startup + b.Startup,
+		HandOver: a.HandOver + b.HandOver, OverCapacity: a.OverCapacity + b.OverCapacity, Drift: a.Drift + b.Drift,
+		OldestOpen:           max(a.OldestOpen, b.OldestOpen),
+		WrongEndpointSeconds: a.WrongEndpointSeconds + b.WrongEndpointSeconds,
+	}}
+	out.samples = make([]sample, 0, len(a.samples)+len(b.samples))
+	x, y := a.samples, b.samples
+	for len(x) > 0 && len(y) > 0 {
+		if x[0] <= y[0] {
+			out.samples, x = append(out.samples, x[0]), x[1:]
+		} else {
+			out.samples, y = append(out.samples, y[0]), y[1:]
+		}
+	}
+	out.samples = append(append(out.samples, x...), y...)
+	return out
+}
+
+// rank fills in the percentiles of sorted samples.
+func (t *tally) rank() Stat {
+	t.P50, t.P90 = quantile(t.samples, 0.50), quantile(t.samples, 0.90)
+	t.P99, t.Max = quantile(t.samples, 0.99), quantile(t.samples, 1)
+	return t.Stat
 }
 
 func (s *Stat) count(c Class) {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// DefaultCapacity is how many of the newest changes a Tracker keeps: an hour at 55 changes/s, in about 10 MB.
+// DefaultCapacity is how many of the newest changes a Tracker keeps: an hour at 55 changes/s, in about 16 MB.
 const DefaultCapacity = 200_000
 
 // Options sets the bounds of a Tracker; the zero value has the defaults.
