@@ -32,6 +32,6 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newBuildCommand(), newUpCommand())
+	root.AddCommand(newBuildCommand(), newUpCommand(), newDemoCommand(), newBenchCommand())
 	return root
 }

@@ -1,0 +1,76 @@
+package show
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	"github.com/endpointsync/endpoint-sync-operator/hack/lab/operator"
+)
+
+// startOperator installs the operator and returns when its agent has reported.
+func (s *scene) startOperator(ctx context.Context) error {
+	if err := operator.Install(ctx, s.cp.Admin, filepath.Join(s.Config, "default")); err != nil {
+		return err
+	}
+	for _, p := range []struct {
+		account string
+		args    []string
+	}{
+		{operator.Controller, []string{
+			"controller", "--namespace=" + operator.Namespace, "--metrics-bind-address=0", "--health-probe-bind-address=0",
+		}},
+		{operator.Agent, []string{
+			"agent", "--node-name=" + s.node(), "--manifest-dir=" + s.manifestDir(), "--manifest-name=" + manifestName,
+			"--state-dir=" + filepath.Join(s.cp.Dir, "agent-state"), "--kcm-url=" + s.cp.KCMURL,
+		}},
+	} {
+		if err := s.startProcess(ctx, p.account, p.args); err != nil {
+			return err
+		}
+	}
+	return s.waitFor(ctx, "the agent's first report", func(ctx context.Context) (bool, error) {
+		var node v1alpha1.EndpointSyncNode
+		err := s.objects.Get(ctx, client.ObjectKey{Name: s.node()}, &node)
+		return err == nil && node.Status.Leader != nil && *node.Status.Leader && node.Status.Running.KubeAPIQPS > 0, nil
+	})
+}
+
+func (s *scene) startProcess(ctx context.Context, account string, args []string) error {
+	token, err := operator.Credentials(ctx, s.kube, account, s.node())
+	if err != nil {
+		return err
+	}
+	kubeconfig, err := s.cp.KubeconfigFor(account, token)
+	if err != nil {
+		return fmt.Errorf("write a kubeconfig for %s: %w", account, err)
+	}
+	log := filepath.Join(s.Out, account+".log")
+	p, err := operator.Start(ctx, s.Operator, log, append(args, "--kubeconfig="+kubeconfig)...)
+	if err != nil {
+		return err
+	}
+	s.undo = append(s.undo, p.Stop)
+	s.watchdog = append(s.watchdog, func() error {
+		select {
+		case <-p.Ended():
+			return fmt.Errorf("%s has ended; see %s", account, log)
+		default:
+			return nil
+		}
+	})
+	return nil
+}
+
+// alive fails if a process that must run has ended.
+func (s *scene) alive() error {
+	var errs []error
+	for _, check := range s.watchdog {
+		errs = append(errs, check())
+	}
+	return errors.Join(errs...)
+}
