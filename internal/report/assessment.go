@@ -1,0 +1,304 @@
+package report
+
+import (
+	"strings"
+	"time"
+
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
+	"github.com/endpointsync/endpoint-sync-operator/internal/platform"
+	"github.com/endpointsync/endpoint-sync-operator/internal/tuner"
+)
+
+// Version is the version of the documents in this package. It changes when a field changes its meaning.
+const Version = 1
+
+// Flags are kube-controller-manager flags by their own names, without dashes. Absent flags are left out.
+type Flags map[string]int32
+
+// FlagsOf returns the flags that are set.
+func FlagsOf(f v1alpha1.Flags) Flags {
+	out := Flags{}
+	for _, v := range f.List() {
+		if v.Value != 0 {
+			out[v.Name] = v.Value
+		}
+	}
+	return out
+}
+
+// Assessment is what was measured and what it means; Measurement and Plan both begin with it.
+type Assessment struct {
+	// Version of the document, see the constant Version.
+	Version int `json:"version"`
+	// Window that was measured. Omitted when nothing was.
+	Window *Window `json:"window,omitempty"`
+	// Scope is which Services were measured.
+	Scope Scope `json:"scope"`
+	// Objective that the lag is held against.
+	Objective Objective `json:"objective"`
+	// Lag per resource and direction.
+	Lag []Lag `json:"lag"`
+	// Verdict on the objective.
+	Verdict Verdict `json:"verdict"`
+	// Bottleneck that limits the endpoint controllers.
+	Bottleneck Bottleneck `json:"bottleneck"`
+	// Running is what kube-controller-manager runs with.
+	Running Running `json:"running"`
+	// Recommendation is what to run it with.
+	Recommendation Recommendation `json:"recommendation"`
+	// NotSeen is what the result does not rest on and a reader might think it does.
+	NotSeen []string `json:"notSeen"`
+
+	// series is the lag of each change, for the plot.
+	series []Series
+}
+
+// Window is the time that was measured.
+type Window struct {
+	StartTime       time.Time `json:"startTime"`
+	EndTime         time.Time `json:"endTime"`
+	DurationSeconds float64   `json:"durationSeconds"`
+}
+
+// Scope is which Services were measured; empty fields mean all.
+type Scope struct {
+	// Cluster is the address of the API server.
+	Cluster string `json:"cluster,omitempty"`
+	// Namespace of the Services.
+	Namespace string `json:"namespace,omitempty"`
+	// Service is the name of the only Service.
+	Service string `json:"service,omitempty"`
+	// Selected says that a policy's selectors choose the Services.
+	Selected bool `json:"selected,omitempty"`
+}
+
+// Objective is what the lag is held against: Percentile percent of the changes within MaxLagSeconds.
+type Objective struct {
+	Percentile    float64 `json:"percentile"`
+	MaxLagSeconds float64 `json:"maxLagSeconds"`
+	MinSamples    int     `json:"minSamples"`
+}
+
+// Lag is how late changes became visible in one resource and direction. Percentiles run over the changes that ended and
+// those still open, and are omitted without any; LowerBound says that one rests on an open change: "at least".
+type Lag struct {
+	Resource  string `json:"resource"`
+	Direction string `json:"direction"` // Any, Addition or Removal; Any informs and does not decide
+	// Changes in all: the sum of the seven classes that follow.
+	Changes      int `json:"changes"`
+	Closed       int `json:"closed"`       // published
+	Open         int `json:"open"`         // not published yet
+	Superseded   int `json:"superseded"`   // overtaken by the next change before they were published
+	NotNeeded    int `json:"notNeeded"`    // published already when they were wanted
+	Startup      int `json:"startup"`      // wrong already when the measurement began
+	HandOver     int `json:"handOver"`     // met a time without a leader
+	OverCapacity int `json:"overCapacity"` // beyond the 1,000 addresses that Endpoints can hold
+	// Drift counts published states that went wrong without a change.
+	Drift                int      `json:"drift"`
+	P50Seconds           *float64 `json:"p50Seconds,omitempty"`
+	P50LowerBound        bool     `json:"p50LowerBound,omitempty"`
+	P90Seconds           *float64 `json:"p90Seconds,omitempty"`
+	P90LowerBound        bool     `json:"p90LowerBound,omitempty"`
+	P99Seconds           *float64 `json:"p99Seconds,omitempty"`
+	P99LowerBound        bool     `json:"p99LowerBound,omitempty"`
+	MaxSeconds           *float64 `json:"maxSeconds,omitempty"`
+	MaxLowerBound        bool     `json:"maxLowerBound,omitempty"`
+	OldestOpenSeconds    float64  `json:"oldestOpenSeconds"`
+	WrongEndpointSeconds float64  `json:"wrongEndpointSeconds"` // ready but missing, or gone but present
+}
+
+// Verdict says whether the objective is met.
+type Verdict struct {
+	// Outcome is Met, Missed or Inconclusive.
+	Outcome string `json:"outcome"`
+	// Resource and Direction of the row that decided.
+	Resource  string `json:"resource,omitempty"`
+	Direction string `json:"direction,omitempty"`
+	Message   string `json:"message,omitempty"`
+}
+
+// The outcomes of a verdict.
+const (
+	OutcomeMet          = "Met"
+	OutcomeMissed       = "Missed"
+	OutcomeInconclusive = "Inconclusive"
+)
+
+// Bottleneck is what limits the endpoint controllers, with the evidence.
+type Bottleneck struct {
+	Type    string `json:"type"`
+	Message string `json:"message,omitempty"`
+}
+
+// Running is what kube-controller-manager runs with.
+type Running struct {
+	Flags Flags `json:"flags"`
+	// Source says where the flags come from.
+	Source string `json:"source"`
+	// Assumed says that at least one of them was not read but taken for granted.
+	Assumed bool `json:"assumed"`
+	// Cost of the flags; see Recommendation.
+	Cost int64 `json:"cost"`
+}
+
+// Recommendation is the cheapest setting that would have met the objective on the changes that were recorded.
+type Recommendation struct {
+	// Change says that the running flags should be changed to Flags.
+	Change bool `json:"change"`
+	// Reason and Message say why, or why not.
+	Reason  string `json:"reason"`
+	Message string `json:"message,omitempty"`
+	// Flags inside the bounds. Empty when no setting was computed.
+	Flags Flags `json:"flags,omitempty"`
+	// Uncapped is what it would be without the bounds.
+	Uncapped Flags `json:"uncapped,omitempty"`
+	// PredictedLagSeconds and ModelledLagSeconds are the model's lag at the objective's percentile on the recorded
+	// changes: under Flags, and under the running flags.
+	PredictedLagSeconds float64 `json:"predictedLagSeconds,omitempty"`
+	ModelledLagSeconds  float64 `json:"modelledLagSeconds,omitempty"`
+	// Cost is the most requests that all clients of kube-controller-manager together could send in ten seconds under
+	// Flags, plus a small term for each worker.
+	Cost int64 `json:"cost,omitempty"`
+	// Snippet is Flags as kubeadm's ClusterConfiguration takes them.
+	Snippet string `json:"snippet,omitempty"`
+}
+
+// Basis is what an assessment is made from.
+type Basis struct {
+	Scope      Scope
+	Objective  tuner.Objective
+	Evidence   tuner.Evidence
+	Verdict    tuner.Judgement
+	Bottleneck tuner.Bottleneck
+	Decision   tuner.Decision
+	Source     string // of Evidence.Flags
+	Assumed    bool   // that at least one of Evidence.Flags was not read
+	NotSeen    []string
+}
+
+// Assess puts a measurement and its conclusions into the form in which they are printed.
+func Assess(b Basis) Assessment {
+	a := Assessment{
+		Version: Version, Scope: b.Scope,
+		Objective: Objective{
+			Percentile:    b.Objective.Percentile * 100,
+			MaxLagSeconds: b.Objective.MaxLag.Seconds(),
+			MinSamples:    b.Objective.MinSamples,
+		},
+		Lag:        LagRows(b.Evidence.Lag),
+		Verdict:    verdict(b.Verdict),
+		Bottleneck: Bottleneck{Type: orUnknown(b.Bottleneck.Type), Message: Clean(b.Bottleneck.Message)},
+		Running: Running{
+			Flags: FlagsOf(b.Evidence.Flags), Source: Clean(b.Source), Assumed: b.Assumed, Cost: tuner.Cost(b.Evidence.Flags),
+		},
+		Recommendation: recommendation(b.Decision),
+		NotSeen:        make([]string, 0, len(b.NotSeen)),
+		series:         DemandSeries(b.Evidence.Demand),
+	}
+	if from, to := b.Evidence.Lag.From, b.Evidence.Lag.To; !from.IsZero() && to.After(from) {
+		a.Window = &Window{StartTime: from.UTC(), EndTime: to.UTC(), DurationSeconds: seconds(to.Sub(from))}
+	}
+	for _, text := range b.NotSeen {
+		a.NotSeen = append(a.NotSeen, Clean(text))
+	}
+	return a
+}
+
+// LagRows returns a summary in the form in which it is printed.
+func LagRows(s lag.Summary) []Lag {
+	rows := make([]Lag, 0, len(s.Stats))
+	for _, stat := range s.Stats {
+		rows = append(rows, lagRow(stat))
+	}
+	return rows
+}
+
+func lagRow(s lag.Stat) Lag {
+	row := Lag{
+		Resource: string(s.Resource), Direction: string(s.Direction),
+		Changes: s.Changes, Closed: s.Closed, Open: s.Open, Superseded: s.Superseded, NotNeeded: s.NotNeeded,
+		Startup: s.Startup, HandOver: s.HandOver, OverCapacity: s.OverCapacity, Drift: s.Drift,
+		OldestOpenSeconds:    seconds(s.OldestOpen),
+		WrongEndpointSeconds: s.WrongEndpointSeconds,
+	}
+	if s.Samples() == 0 {
+		return row
+	}
+	row.P50Seconds, row.P50LowerBound = quantile(s.P50)
+	row.P90Seconds, row.P90LowerBound = quantile(s.P90)
+	row.P99Seconds, row.P99LowerBound = quantile(s.P99)
+	row.MaxSeconds, row.MaxLowerBound = quantile(s.Max)
+	return row
+}
+
+func quantile(q lag.Quantile) (*float64, bool) { return new(seconds(q.Value)), q.LowerBound }
+
+func verdict(j tuner.Judgement) Verdict {
+	v := Verdict{
+		Outcome: OutcomeInconclusive, Message: Clean(j.Message),
+		Resource: string(j.Row.Resource), Direction: string(j.Row.Direction),
+	}
+	switch j.Outcome {
+	case tuner.Met:
+		v.Outcome = OutcomeMet
+	case tuner.Missed:
+		v.Outcome = OutcomeMissed
+	case tuner.Inconclusive:
+	}
+	return v
+}
+
+func orUnknown(t v1alpha1.BottleneckType) string {
+	if t == "" {
+		return string(v1alpha1.BottleneckUnknown)
+	}
+	return string(t)
+}
+
+func recommendation(d tuner.Decision) Recommendation {
+	r := Recommendation{
+		Change: d.Act, Reason: d.Reason, Message: Clean(d.Message),
+		PredictedLagSeconds: seconds(d.PredictedLag), ModelledLagSeconds: seconds(d.CurrentLag), Cost: d.Cost,
+	}
+	if d.Flags != (v1alpha1.Flags{}) {
+		r.Flags, r.Uncapped, r.Snippet = FlagsOf(d.Flags), FlagsOf(d.Uncapped), platform.KubeadmSnippet(d.Flags)
+	}
+	return r
+}
+
+// DemandSeries is the lag of each recorded change by the time at which it was made, one series for each resource.
+// Changes that were open when the measurement began, met a hand-over, or were overtaken are left out.
+func DemandSeries(d lag.Demand) []Series {
+	endpointSlices, endpoints := Series{Name: "EndpointSlice"}, Series{Name: "Endpoints"}
+	for _, c := range d.Changes {
+		if c.SliceClass == lag.Closed || c.SliceClass == lag.Open {
+			endpointSlices.Points = append(endpointSlices.Points, Point{seconds(c.At), seconds(c.SliceLag)})
+		}
+		if c.EndpointsClass == lag.Closed || c.EndpointsClass == lag.Open {
+			endpoints.Points = append(endpoints.Points, Point{seconds(c.At), seconds(c.EndpointsLag)})
+		}
+	}
+	return []Series{endpointSlices, endpoints}
+}
+
+// String returns the scope for a person.
+func (s Scope) String() string {
+	var text strings.Builder
+	switch {
+	case s.Service != "" && s.Namespace != "":
+		text.WriteString("Service " + s.Namespace + "/" + s.Service)
+	case s.Service != "":
+		text.WriteString("Services named " + s.Service)
+	case s.Namespace != "":
+		text.WriteString("the Services of namespace " + s.Namespace)
+	case s.Selected:
+		text.WriteString("the Services that the policy selects")
+	default:
+		text.WriteString("all Services")
+	}
+	if s.Cluster != "" {
+		text.WriteString(" of " + s.Cluster)
+	}
+	return Clean(text.String())
+}

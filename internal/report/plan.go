@@ -1,0 +1,283 @@
+package report
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	"github.com/endpointsync/endpoint-sync-operator/internal/tuner"
+)
+
+// Plan is what a policy would do now, and why.
+type Plan struct {
+	// Policy that the plan is for.
+	Policy PolicyRef `json:"policy"`
+	Assessment
+	// Conditions that the policy's status would carry, or carries when FromStatus is set.
+	Conditions []Condition `json:"conditions"`
+	// Nodes are the control-plane nodes as their agents report them.
+	Nodes []Node `json:"nodes"`
+	// Step is the rollout's next step.
+	Step Step `json:"step"`
+	// Curve trades QPS against lag: for each QPS the cheapest setting. Empty when the demand does not allow one.
+	Curve []CurvePoint `json:"curve"`
+	// FromStatus says that nothing was measured: lag, bottleneck and recommendation are those of the policy's status.
+	FromStatus bool `json:"fromStatus"`
+}
+
+// PolicyRef names a policy.
+type PolicyRef struct {
+	Name string `json:"name"`
+	// Mode that the policy acts in: Observe, Recommend or Enforce.
+	Mode string `json:"mode"`
+	// File that the policy was read from; omitted when it is the cluster's.
+	File string `json:"file,omitempty"`
+	// Paused says that the pause annotation is set.
+	Paused bool `json:"paused"`
+	// InCharge is the policy that acts: the oldest.
+	InCharge string `json:"inCharge,omitempty"`
+}
+
+// Condition is one condition of the policy's status.
+type Condition struct {
+	Type    string `json:"type"`
+	Status  string `json:"status"`
+	Reason  string `json:"reason"`
+	Message string `json:"message,omitempty"`
+}
+
+// Conditions returns conditions in the form in which they are printed.
+func Conditions(conditions []metav1.Condition) []Condition {
+	out := make([]Condition, 0, len(conditions))
+	for _, c := range conditions {
+		out = append(out, Condition{Type: c.Type, Status: string(c.Status), Reason: c.Reason, Message: Clean(c.Message)})
+	}
+	return out
+}
+
+// Node is one control-plane node as its agent reports it.
+type Node struct {
+	Name    string `json:"name"`
+	Phase   string `json:"phase,omitempty"`
+	Healthy *bool  `json:"healthy,omitempty"` // omitted: not known
+	Leader  *bool  `json:"leader,omitempty"`  // omitted: not known
+	Running Flags  `json:"running"`
+	Message string `json:"message,omitempty"` // the agent's last word
+}
+
+// Nodes returns what agents report in the form in which it is printed.
+func Nodes(nodes []v1alpha1.EndpointSyncNode) []Node {
+	out := make([]Node, 0, len(nodes))
+	for _, n := range nodes {
+		out = append(out, Node{
+			Name: n.Name, Phase: string(n.Status.Phase), Healthy: n.Status.Healthy, Leader: n.Status.Leader,
+			Running: FlagsOf(n.Status.Running), Message: Clean(n.Status.Last.Message),
+		})
+	}
+	return out
+}
+
+// Step is the rollout's next step.
+type Step struct {
+	// Kind is Wait, Start, Hold, Halt or Done.
+	Kind string `json:"kind"`
+	// Node that is changed, or waited for.
+	Node string `json:"node,omitempty"`
+	// Revision that the node would be given.
+	Revision int64  `json:"revision,omitempty"`
+	Reason   string `json:"reason,omitempty"`
+	Message  string `json:"message,omitempty"`
+	// Flags that the rollout is for.
+	Flags Flags `json:"flags,omitempty"`
+	// Restarts of kube-controller-manager that the whole rollout takes from here, one node at a time.
+	Restarts int `json:"restarts"`
+	// HandOver is what it costs: how long no kube-controller-manager acts, for a person.
+	HandOver string `json:"handOver,omitempty"`
+}
+
+// CurvePoint is the cheapest setting at one QPS and what it would have brought.
+type CurvePoint struct {
+	Flags                   Flags   `json:"flags"`
+	EndpointSliceP50Seconds float64 `json:"endpointSliceP50Seconds"`
+	EndpointSliceP99Seconds float64 `json:"endpointSliceP99Seconds"`
+	EndpointsP50Seconds     float64 `json:"endpointsP50Seconds"`
+	EndpointsP99Seconds     float64 `json:"endpointsP99Seconds"`
+	// WorstSeconds is the lag at the objective's percentile in the worst row.
+	WorstSeconds float64 `json:"worstSeconds"`
+	Cost         int64   `json:"cost"`
+	// Chosen marks the setting that is recommended.
+	Chosen bool `json:"chosen"`
+}
+
+// Curve returns the tuner's curve in the form in which it is printed, with the chosen point in its place. A zero chosen
+// point is none.
+func Curve(points []tuner.Point, chosen tuner.Point) []CurvePoint {
+	if chosen.Flags != (v1alpha1.Flags{}) {
+		i, found := slices.BinarySearchFunc(points, chosen, func(a, b tuner.Point) int {
+			return cmp.Compare(a.Flags.KubeAPIQPS, b.Flags.KubeAPIQPS)
+		})
+		if points = slices.Clone(points); found {
+			points[i] = chosen
+		} else {
+			points = slices.Insert(points, i, chosen)
+		}
+	}
+	out := make([]CurvePoint, 0, len(points))
+	for _, p := range points {
+		out = append(out, CurvePoint{
+			Flags:                   FlagsOf(p.Flags),
+			EndpointSliceP50Seconds: seconds(p.Prediction.EndpointSlices.P50),
+			EndpointSliceP99Seconds: seconds(p.Prediction.EndpointSlices.P99),
+			EndpointsP50Seconds:     seconds(p.Prediction.Endpoints.P50),
+			EndpointsP99Seconds:     seconds(p.Prediction.Endpoints.P99),
+			WorstSeconds:            seconds(p.Worst),
+			Cost:                    p.Cost,
+			Chosen:                  p.Flags == chosen.Flags,
+		})
+	}
+	return out
+}
+
+// Text writes the plan for a person.
+func (d *Plan) Text(w io.Writer, s Style) error {
+	p := printer{w: w, style: s}
+	p.policy(d)
+	if d.FromStatus {
+		p.line("Nothing was measured: what follows is the policy's status.")
+	} else {
+		p.window(&d.Assessment)
+	}
+	if len(d.Lag) > 0 {
+		p.lag(d.Lag)
+	}
+	p.conclusions(&d.Assessment)
+	p.recommendation(&d.Assessment)
+	p.curve(d)
+	p.rollout(d)
+	p.conditions(d.Conditions)
+	p.notSeen(d.NotSeen)
+	return p.err
+}
+
+func (p *printer) policy(d *Plan) {
+	from := "the cluster"
+	if d.Policy.File != "" {
+		from = d.Policy.File
+	}
+	paused := ""
+	if d.Policy.Paused {
+		paused = ", " + p.style.Warn("paused")
+	}
+	p.line("%s, mode %s%s, from %s.", p.style.Bold("Policy "+d.Policy.Name), d.Policy.Mode, paused, Clean(from))
+}
+
+func (p *printer) curve(d *Plan) {
+	if len(d.Curve) == 0 {
+		return
+	}
+	p.heading("What each QPS would have brought, with the cheapest burst and workers (predicted)")
+	header := []string{"", "QPS", "BURST", "ENDPOINTS WORKERS", "SLICE WORKERS", "SLICE P99", "ENDPOINTS P99", "COST", "LAG"}
+	worst := 0.0
+	for _, c := range d.Curve {
+		worst = max(worst, c.WorstSeconds)
+	}
+	var rows [][]string
+	for _, c := range d.Curve {
+		mark := ""
+		if c.Chosen {
+			mark = ">"
+		}
+		rows = append(rows, []string{
+			mark, flagText(c.Flags, v1alpha1.FlagKubeAPIQPS), flagText(c.Flags, v1alpha1.FlagKubeAPIBurst),
+			flagText(c.Flags, v1alpha1.FlagConcurrentEndpointSyncs), flagText(c.Flags, v1alpha1.FlagConcurrentServiceEndpointSyncs),
+			Seconds(c.EndpointSliceP99Seconds), Seconds(c.EndpointsP99Seconds), Count(c.Cost), p.bar(c.WorstSeconds, worst, d.Objective.MaxLagSeconds),
+		})
+	}
+	p.table(header, rows)
+}
+
+// barColumns is the length of the longest bar of the curve.
+const barColumns = 24
+
+// bar draws one lag of the curve: green within the objective, red above it.
+func (p *printer) bar(lag, worst, limit float64) string {
+	if worst <= 0 {
+		return ""
+	}
+	text := ""
+	for range max(1, int(lag/worst*barColumns+0.5)) {
+		text += "#"
+	}
+	if lag <= limit {
+		return p.style.Good(text)
+	}
+	return p.style.Bad(text)
+}
+
+func (p *printer) rollout(d *Plan) {
+	if len(d.Nodes) > 0 {
+		p.heading("Control-plane nodes")
+		p.table(nodeTable(d.Nodes))
+	}
+	if d.Step.Kind == "" {
+		return
+	}
+	title := "Next step: " + d.Step.Kind
+	if d.Step.Node != "" {
+		title += " on node " + d.Step.Node
+	}
+	if d.Step.Reason != "" {
+		title += " (" + d.Step.Reason + ")"
+	}
+	p.heading(title)
+	p.wrapped("  ", d.Step.Message)
+	if d.Step.Restarts > 0 {
+		p.wrapped("  ", fmt.Sprintf("%d restart(s) of kube-controller-manager in all, one node at a time, the leader last: %s.",
+			d.Step.Restarts, d.Step.HandOver))
+	}
+}
+
+func nodeTable(nodes []Node) (header []string, rows [][]string) {
+	header = []string{"NODE", "PHASE", "LEADER", "HEALTHY", "QPS", "BURST", "ENDPOINTS WORKERS", "SLICE WORKERS"}
+	for _, n := range nodes {
+		phase := n.Phase
+		if phase == "" {
+			phase = none
+		}
+		rows = append(rows, []string{
+			Clean(n.Name), phase, known(n.Leader), known(n.Healthy),
+			flagText(n.Running, v1alpha1.FlagKubeAPIQPS), flagText(n.Running, v1alpha1.FlagKubeAPIBurst),
+			flagText(n.Running, v1alpha1.FlagConcurrentEndpointSyncs), flagText(n.Running, v1alpha1.FlagConcurrentServiceEndpointSyncs),
+		})
+	}
+	return header, rows
+}
+
+func known(v *bool) string {
+	if v == nil {
+		return none
+	}
+	return strconv.FormatBool(*v)
+}
+
+func (p *printer) conditions(conditions []Condition) {
+	if len(conditions) == 0 {
+		return
+	}
+	p.heading("Conditions")
+	rows := make([][]string, 0, len(conditions))
+	for _, c := range conditions {
+		rows = append(rows, []string{c.Type, c.Status, c.Reason})
+	}
+	p.table([]string{"TYPE", "STATUS", "REASON"}, rows)
+	for _, c := range conditions {
+		if c.Message != "" {
+			p.wrapped("  ", c.Type+": "+c.Message)
+		}
+	}
+}
