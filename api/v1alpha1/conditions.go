@@ -1,6 +1,6 @@
 package v1alpha1
 
-// PauseAnnotation, set to "true" on a policy, keeps the operator from starting any change. A change that is under way
+// PauseAnnotation keeps the operator from starting any change while it is "true" on a policy. A change that is under way
 // on a node ends there, committed or rolled back.
 const PauseAnnotation = "endpointsync.io/pause"
 
