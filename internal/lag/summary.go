@@ -82,6 +82,9 @@ type window struct {
 	leaderless []span
 }
 
+// holds says whether a record opened in the window.
+func (w *window) holds(r *record) bool { return r.at >= w.from && r.at <= w.to }
+
 // window copies the records of a query.
 func (t *Tracker) window(q Query) window {
 	w, all := t.copyWindow(q)
@@ -109,12 +112,17 @@ func (t *Tracker) copyWindow(q Query) (window, map[*service]Service) {
 	if q.Measured != nil {
 		all = map[*service]Service{}
 	}
-	w.records = make([]record, 0, len(t.records.ring))
-	oldest := forever
+	oldest, n := forever, 0
+	for i := range t.records.ring {
+		oldest = min(oldest, t.records.ring[i].at)
+		if w.holds(&t.records.ring[i]) {
+			n++
+		}
+	}
+	w.records = make([]record, 0, n)
 	for i := range t.records.ring {
 		r := &t.records.ring[i]
-		oldest = min(oldest, r.at)
-		if r.at < w.from || r.at > w.to {
+		if !w.holds(r) {
 			continue
 		}
 		w.records = append(w.records, *r)
