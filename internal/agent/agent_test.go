@@ -1,0 +1,155 @@
+package agent
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	"github.com/endpointsync/endpoint-sync-operator/internal/manifest"
+)
+
+// only makes the stand-in behave so with the flags that are asked for, and well with all others.
+func only(how behaviour) func(v1alpha1.Flags) behaviour {
+	return func(f v1alpha1.Flags) behaviour {
+		if f == asked {
+			return how
+		}
+		return behaves
+	}
+}
+
+// checkDirectory fails unless the manifest is the only file in its directory, dot-files included.
+func checkDirectory(t *testing.T, b *bed) {
+	t.Helper()
+	entries, err := os.ReadDir(b.cfg.ManifestDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if e.Name() != DefaultManifestName {
+			t.Errorf("%s is left in the manifests directory", e.Name())
+		}
+	}
+}
+
+func TestAChangeIsCommittedAndRestored(t *testing.T) {
+	b := newBed(t, only(behaves))
+	b.startAgent(t)
+	b.cluster.instruct(apply(1))
+	s := b.waitFor(t, "end of revision 1", ended(1))
+	if s.Last.Outcome != v1alpha1.OutcomeCommitted {
+		t.Fatalf("the change ended %s: %s: %s, want %s", s.Last.Outcome, s.Last.Reason, s.Last.Message, v1alpha1.OutcomeCommitted)
+	}
+	want, err := manifest.Edit([]byte(manifestText), manifest.Settings(asked))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := readFile(t, b.path()); got != string(want) {
+		t.Errorf("the manifest is\n%s, want\n%s", got, want)
+	}
+	if s.Last.HandOver == "" || len(s.Restarts) != 1 {
+		t.Errorf("hand-over %q and restarts %v, want a hand-over and one restart", s.Last.HandOver, s.Restarts)
+	}
+	b.waitFor(t, "running flags", func(s v1alpha1.EndpointSyncNodeStatus) bool { return s.Running == asked && s.Leader != nil && *s.Leader })
+	b.waitFor(t, "manifest hash", func(s v1alpha1.EndpointSyncNodeStatus) bool { return s.ManifestHash == string(hashOf(want)) })
+	checkDirectory(t, b)
+
+	again := apply(2)
+	b.cluster.instruct(again)
+	if s = b.waitFor(t, "end of revision 2", ended(2)); s.Last.Outcome != v1alpha1.OutcomeUnchanged || len(s.Restarts) != 1 {
+		t.Errorf("the same values again end %s after %d restarts, want %s after 1", s.Last.Outcome, len(s.Restarts), v1alpha1.OutcomeUnchanged)
+	}
+
+	b.cluster.mu.Lock()
+	b.cluster.pol = nil
+	b.cluster.mu.Unlock()
+	restore := apply(3)
+	restore.Action, restore.DeletionPolicy, restore.Flags = v1alpha1.ActionRestore, v1alpha1.DeletionRestore, v1alpha1.Flags{}
+	b.cluster.instruct(restore)
+	if s = b.waitFor(t, "end of revision 3", ended(3)); s.Last.Reason != v1alpha1.ReasonRestored {
+		t.Errorf("the restore ended %s: %s: %s, want %s", s.Last.Outcome, s.Last.Reason, s.Last.Message, v1alpha1.ReasonRestored)
+	}
+	if got := readFile(t, b.path()); got != manifestText {
+		t.Errorf("the manifest is\n%s, want the original bytes", got)
+	}
+	checkDirectory(t, b)
+}
+
+func TestABadSettingIsRolledBack(t *testing.T) {
+	tests := map[string]struct {
+		how    behaviour
+		reason string
+	}{
+		"a process that exits at once":          {exits, v1alpha1.ReasonNeverStarted},
+		"a process that exits again and again":  {exitsLater, v1alpha1.ReasonCrashLooping},
+		"a process that never gets healthy":     {neverHealthy, v1alpha1.ReasonNeverHealthy},
+		"a process that ignores its flags":      {ignoresFlags, v1alpha1.ReasonWrongFlags},
+		"a process whose flags cannot be read":  {unauthorized, v1alpha1.ReasonInconclusive},
+		"a process after which nobody leads it": {behaves, v1alpha1.ReasonNeverLeader},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBed(t, only(tt.how))
+			b.cluster.noBeat = tt.reason == v1alpha1.ReasonNeverLeader
+			b.startAgent(t)
+			b.cluster.instruct(apply(1))
+			s := b.waitFor(t, "end of revision 1", ended(1))
+			if s.Last.Outcome != v1alpha1.OutcomeRolledBack || s.Last.Reason != tt.reason {
+				t.Fatalf("the change ended %s: %s: %s, want %s: %s", s.Last.Outcome, s.Last.Reason, s.Last.Message, v1alpha1.OutcomeRolledBack, tt.reason)
+			}
+			if got := readFile(t, b.path()); got != manifestText {
+				t.Errorf("the manifest is\n%s, want the old one", got)
+			}
+			checkDirectory(t, b)
+			b.cluster.instruct(apply(2))
+			s = b.waitFor(t, "end of revision 2", ended(2))
+			blamed := tt.reason != v1alpha1.ReasonInconclusive
+			if refused := s.Last.Reason == v1alpha1.ReasonSettingFailedBefore; refused != blamed {
+				t.Errorf("the same setting again ends %s: %s", s.Last.Outcome, s.Last.Reason)
+			}
+		})
+	}
+}
+
+func TestARollBackNeedsNoAPIServer(t *testing.T) {
+	for _, how := range []behaviour{exits, neverHealthy, unauthorized} {
+		t.Run(string(how), func(t *testing.T) {
+			t.Parallel()
+			b := newBed(t, func(f v1alpha1.Flags) behaviour {
+				if f == asked {
+					return how
+				}
+				return unauthorized // with the API server dead, no process can check a token
+			})
+			b.startAgent(t)
+			b.cluster.instruct(apply(1))
+			b.waitFor(t, "phase Applied", func(s v1alpha1.EndpointSyncNodeStatus) bool { return s.Phase == v1alpha1.PhaseApplied })
+			b.cluster.kill()
+			j := b.waitForJournal(t, phaseRolledBack)
+			if got := readFile(t, b.path()); got != manifestText || j.Last.Outcome != v1alpha1.OutcomeRolledBack {
+				t.Errorf("the change ended %s: %s: %s with the manifest\n%s, want it rolled back", j.Last.Outcome, j.Last.Reason, j.Last.Message, got)
+			}
+			checkDirectory(t, b)
+		})
+	}
+}
+
+// waitForJournal waits for the journal on disk to have a phase.
+func (b *bed) waitForJournal(t *testing.T, want phase) journal {
+	t.Helper()
+	var j journal
+	b.waitFor(t, "phase "+string(want), func(v1alpha1.EndpointSyncNodeStatus) bool {
+		content, err := os.ReadFile(b.cfg.StateDir + "/" + journalName)
+		if err != nil {
+			return false
+		}
+		j, err = parseJournal(content)
+		if err != nil && !strings.Contains(err.Error(), "first line") {
+			t.Fatal(err)
+		}
+		return err == nil && j.Phase == want
+	})
+	return j
+}

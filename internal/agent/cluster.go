@@ -1,0 +1,141 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/json"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/rest"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+)
+
+// apiTimeout of one request. Nothing that keeps kube-controller-manager running waits for one.
+const apiTimeout = 5 * time.Second
+
+// cluster is what the agent needs of the API server.
+type cluster interface {
+	// watchNode calls back with the node's EndpointSyncNode, or nil when it is gone, until ctx ends.
+	watchNode(ctx context.Context, see func(*v1alpha1.EndpointSyncNode))
+	policy(ctx context.Context, name string) policyView
+	// leaseRenewal returns the renew time of kube-controller-manager's Lease as text, and whether the API server
+	// answered at all.
+	leaseRenewal(ctx context.Context) (renewal string, reachable bool)
+	report(ctx context.Context, status v1alpha1.EndpointSyncNodeStatus) error
+}
+
+// apiServer is the real cluster.
+type apiServer struct {
+	client client.WithWatch
+	node   string
+}
+
+// newAPIServer returns a client that knows its three kinds without asking, so that it comes up with the API server
+// dead.
+func newAPIServer(config *rest.Config, node string) (*apiServer, error) {
+	scheme := runtime.NewScheme()
+	if err := errors.Join(v1alpha1.AddToScheme(scheme), coordinationv1.AddToScheme(scheme)); err != nil {
+		return nil, fmt.Errorf("set up the API types: %w", err)
+	}
+	mapper := meta.NewDefaultRESTMapper(nil)
+	mapper.AddSpecific(v1alpha1.GroupVersion.WithKind("EndpointSyncNode"), v1alpha1.GroupVersion.WithResource("endpointsyncnodes"),
+		v1alpha1.GroupVersion.WithResource("endpointsyncnode"), meta.RESTScopeRoot)
+	mapper.AddSpecific(v1alpha1.GroupVersion.WithKind("EndpointSyncPolicy"), v1alpha1.GroupVersion.WithResource("endpointsyncpolicies"),
+		v1alpha1.GroupVersion.WithResource("endpointsyncpolicy"), meta.RESTScopeRoot)
+	leases := coordinationv1.SchemeGroupVersion
+	mapper.AddSpecific(leases.WithKind("Lease"), leases.WithResource("leases"), leases.WithResource("lease"), meta.RESTScopeNamespace)
+	c, err := client.NewWithWatch(config, client.Options{Scheme: scheme, Mapper: mapper})
+	if err != nil {
+		return nil, fmt.Errorf("set up the API client: %w", err)
+	}
+	return &apiServer{client: c, node: node}, nil
+}
+
+func (s *apiServer) watchNode(ctx context.Context, see func(*v1alpha1.EndpointSyncNode)) {
+	only := func(o metav1.ListOptions) *client.ListOptions {
+		o.FieldSelector = fields.OneTermEqualSelector("metadata.name", s.node).String()
+		return &client.ListOptions{Raw: &o, FieldSelector: fields.OneTermEqualSelector("metadata.name", s.node)}
+	}
+	_, informer := toolscache.NewInformerWithOptions(toolscache.InformerOptions{
+		ObjectType: &v1alpha1.EndpointSyncNode{},
+		ListerWatcher: &toolscache.ListWatch{
+			ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+				list := &v1alpha1.EndpointSyncNodeList{}
+				return list, s.client.List(ctx, list, only(o))
+			},
+			WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+				return s.client.Watch(ctx, &v1alpha1.EndpointSyncNodeList{}, only(o))
+			},
+		},
+		Handler: toolscache.ResourceEventHandlerFuncs{
+			AddFunc:    func(object any) { see(nodeOf(object)) },
+			UpdateFunc: func(_, object any) { see(nodeOf(object)) },
+			DeleteFunc: func(any) { see(nil) },
+		},
+	})
+	informer.RunWithContext(ctx)
+}
+
+func nodeOf(object any) *v1alpha1.EndpointSyncNode {
+	node, _ := object.(*v1alpha1.EndpointSyncNode)
+	return node
+}
+
+func (s *apiServer) policy(ctx context.Context, name string) policyView {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	if name == "" {
+		return policyView{}
+	}
+	policy := &v1alpha1.EndpointSyncPolicy{}
+	switch err := s.client.Get(ctx, client.ObjectKey{Name: name}, policy); {
+	case apierrors.IsNotFound(err):
+		return policyView{}
+	case err != nil:
+		return policyView{Unreachable: err}
+	}
+	return policyView{Policy: policy}
+}
+
+func (s *apiServer) leaseRenewal(ctx context.Context) (string, bool) {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	lease := &coordinationv1.Lease{}
+	err := s.client.Get(ctx, client.ObjectKey{Namespace: metav1.NamespaceSystem, Name: "kube-controller-manager"}, lease)
+	switch {
+	case err != nil:
+		var status apierrors.APIStatus
+		return "", errors.As(err, &status) && !apierrors.IsServiceUnavailable(err) && !apierrors.IsInternalError(err)
+	case lease.Spec.RenewTime == nil:
+		return "", true
+	}
+	return lease.Spec.RenewTime.UTC().Format(time.RFC3339Nano), true
+}
+
+// report replaces the status as a whole: nothing of an older one can linger, and no conflict is possible, because only
+// this agent writes it.
+func (s *apiServer) report(ctx context.Context, status v1alpha1.EndpointSyncNodeStatus) error {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	patch, err := json.Marshal([]map[string]any{{"op": "add", "path": "/status", "value": status}})
+	if err != nil {
+		return fmt.Errorf("encode the status: %w", err)
+	}
+	node := &v1alpha1.EndpointSyncNode{ObjectMeta: metav1.ObjectMeta{Name: s.node}}
+	if err := s.client.Status().Patch(ctx, node, client.RawPatch(types.JSONPatchType, patch)); err != nil {
+		return fmt.Errorf("write the status of EndpointSyncNode %s: %w", s.node, err)
+	}
+	return nil
+}

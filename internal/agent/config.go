@@ -1,0 +1,59 @@
+package agent
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Config is where the agent works and how patient it is.
+type Config struct {
+	NodeName     string        // the agent's own node, and the name of its EndpointSyncNode
+	ManifestDir  string        // the kubelet's directory of static Pods; empty means /etc/kubernetes/manifests
+	ManifestName string        // kube-controller-manager's file there; empty means kube-controller-manager.yaml
+	StateDir     string        // journal and backups; empty means /var/lib/endpoint-sync-agent
+	KCMURL       string        // empty means https://127.0.0.1:10257
+	KCMCAFile    string        // verifies KCM's serving certificate; empty means that it is not verified
+	DownTimeout  time.Duration // how long no process may answer after a swap; 0 means 44s
+	MinInterval  time.Duration // between two changes of values; 0 means 10m
+}
+
+// Defaults of Config, for flags and for the zero value.
+const (
+	DefaultManifestDir  = "/etc/kubernetes/manifests"
+	DefaultManifestName = "kube-controller-manager.yaml"
+	DefaultStateDir     = "/var/lib/endpoint-sync-agent"
+	DefaultKCMURL       = "https://127.0.0.1:10257"
+
+	// DefaultDownTimeout leaves a kubelet three times what a healthy one takes, 10.5 to 15 s, and lets the verdict on a
+	// process that exits at once fall within 45 s of the swap, the time between two looks included.
+	DefaultDownTimeout = 44 * time.Second
+
+	// DefaultMinInterval keeps a controller that has gone mad from restarting kube-controller-manager all the time.
+	DefaultMinInterval = 10 * time.Minute
+)
+
+// withDefaults fills in what is omitted, or says what is wrong.
+func (c Config) withDefaults() (Config, error) {
+	c.ManifestDir = cmp.Or(c.ManifestDir, DefaultManifestDir)
+	c.ManifestName = cmp.Or(c.ManifestName, DefaultManifestName)
+	c.StateDir = cmp.Or(c.StateDir, DefaultStateDir)
+	c.KCMURL = cmp.Or(c.KCMURL, DefaultKCMURL)
+	c.DownTimeout = cmp.Or(c.DownTimeout, DefaultDownTimeout)
+	c.MinInterval = cmp.Or(c.MinInterval, DefaultMinInterval)
+	state, manifests := filepath.Clean(c.StateDir)+"/", filepath.Clean(c.ManifestDir)+"/"
+	switch {
+	case c.NodeName == "":
+		return c, errors.New("the node name is empty: set --node-name or NODE_NAME")
+	case strings.Contains(c.ManifestName, "/") || strings.HasPrefix(c.ManifestName, "."):
+		return c, fmt.Errorf("the manifest name is %q, want a name that the kubelet reads: no slash, no leading dot", c.ManifestName)
+	case strings.HasPrefix(state, manifests):
+		return c, fmt.Errorf("the state directory %s lies in the manifests directory, whose files the kubelet reads: choose another", c.StateDir)
+	case c.DownTimeout < 0 || c.MinInterval < 0:
+		return c, errors.New("a negative duration: --down-timeout and --min-interval must be positive")
+	}
+	return c, nil
+}

@@ -1,0 +1,212 @@
+package agent
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+)
+
+const (
+	// failedTTL is how long a setting that was rolled back is not tried again on the same version.
+	failedTTL = 24 * time.Hour
+
+	// holdRetry is how often an instruction that has to wait is looked at again: one read of the policy each time.
+	holdRetry = 10 * time.Second
+
+	// The health gate of an instruction that does not say.
+	defaultHealthTimeout = 2 * time.Minute
+	defaultMinReady      = 30 * time.Second
+)
+
+// decisionKind is what to do about an instruction.
+type decisionKind int
+
+const (
+	decideNothing decisionKind = iota // there is nothing to do
+	decideStart                       // carry it out
+	decideHold                        // not now: look again after Wait
+	decideRefuse                      // never
+)
+
+// decision is what to do about an instruction, and why.
+type decision struct {
+	Kind    decisionKind
+	Reason  string
+	Message string
+	Wait    time.Duration
+}
+
+func hold(reason, format string, args ...any) decision {
+	return decision{Kind: decideHold, Reason: reason, Message: fmt.Sprintf(format, args...), Wait: holdRetry}
+}
+
+func refuse(reason, format string, args ...any) decision {
+	return decision{Kind: decideRefuse, Reason: reason, Message: fmt.Sprintf(format, args...)}
+}
+
+// policyView is the policy as the agent read it itself.
+type policyView struct {
+	Unreachable error                        // the API server did not answer
+	Policy      *v1alpha1.EndpointSyncPolicy // nil: the policy is gone
+}
+
+// situation is all that the decision about an instruction rests on.
+type situation struct {
+	Instruction v1alpha1.EndpointSyncNodeSpec
+	Policy      policyView
+	Journal     journal
+	KCMVersion  string
+	Paused      bool // by the PAUSE file
+	Now         moment
+	MinInterval time.Duration
+}
+
+// due reports whether an instruction asks for something that has not ended yet.
+func due(spec v1alpha1.EndpointSyncNodeSpec, j journal) bool {
+	return spec.Action != "" && revisionOf(spec) > j.ObservedRevision
+}
+
+func revisionOf(spec v1alpha1.EndpointSyncNodeSpec) int64 {
+	if spec.Revision == nil {
+		return 0
+	}
+	return *spec.Revision
+}
+
+// decide says what to do about an instruction. Refusals come before holds that may last: what can never be done is
+// said at once, and no waiting makes it right.
+func decide(s situation) decision {
+	spec := s.Instruction
+	switch {
+	case !due(spec, s.Journal):
+		return decision{Kind: decideNothing}
+	case spec.Action != v1alpha1.ActionApply && spec.Action != v1alpha1.ActionRestore:
+		return refuse(v1alpha1.ReasonRefused, "action %.32q is not known to this agent", string(spec.Action))
+	}
+	for _, check := range []func(situation) decision{
+		checkLimits, checkReachable, checkPolicy, checkBounds, checkPaused, checkFailed, checkInterval,
+	} {
+		if d := check(s); d.Kind != decideNothing {
+			return d
+		}
+	}
+	return decision{Kind: decideStart}
+}
+
+// checkLimits holds the flags against what is compiled in.
+func checkLimits(s situation) decision {
+	if s.Instruction.Action != v1alpha1.ActionApply {
+		return decision{}
+	}
+	if s.Instruction.Flags == (v1alpha1.Flags{}) {
+		return refuse(v1alpha1.ReasonOutOfBounds, "revision %d gives no flag a value", revisionOf(s.Instruction))
+	}
+	for _, f := range s.Instruction.Flags.List() {
+		if f.Value < 0 || f.Value > f.Max {
+			return refuse(v1alpha1.ReasonOutOfBounds, "--%s=%d is outside 1 to %d, which is compiled in", f.Name, f.Value, f.Max)
+		}
+	}
+	return decision{}
+}
+
+func checkReachable(s situation) decision {
+	if s.Policy.Unreachable == nil {
+		return decision{}
+	}
+	return hold(v1alpha1.ReasonInconclusive, "the policy %s cannot be read, so nothing is started: %v",
+		s.Instruction.PolicyName, s.Policy.Unreachable)
+}
+
+// checkPolicy asks whether the policy wants anything written at all.
+func checkPolicy(s situation) decision {
+	spec, policy := s.Instruction, s.Policy.Policy
+	leaving := spec.Action == v1alpha1.ActionRestore && spec.DeletionPolicy == v1alpha1.DeletionRestore
+	switch {
+	case leaving && (policy == nil || !policy.DeletionTimestamp.IsZero()):
+		return decision{}
+	case policy == nil:
+		return refuse(v1alpha1.ReasonRefused, "policy %s is gone: only a restore is still carried out", spec.PolicyName)
+	case policy.Spec.Mode != v1alpha1.ModeEnforce:
+		return hold(v1alpha1.ReasonObserving, "policy %s has mode %s: nothing is written", spec.PolicyName, mode(policy))
+	}
+	return decision{}
+}
+
+func mode(policy *v1alpha1.EndpointSyncPolicy) v1alpha1.Mode {
+	if policy.Spec.Mode == "" {
+		return v1alpha1.ModeObserve
+	}
+	return policy.Spec.Mode
+}
+
+// checkBounds holds the flags against the policy's bounds. A flag without a bound is never touched.
+func checkBounds(s situation) decision {
+	if s.Instruction.Action != v1alpha1.ActionApply || s.Policy.Policy == nil {
+		return decision{}
+	}
+	b := s.Policy.Policy.Spec.Bounds
+	low := v1alpha1.Flags{
+		KubeAPIQPS: b.KubeAPIQPS.Min, KubeAPIBurst: b.KubeAPIBurst.Min,
+		ConcurrentEndpointSyncs:        b.ConcurrentEndpointSyncs.Min,
+		ConcurrentServiceEndpointSyncs: b.ConcurrentServiceEndpointSyncs.Min,
+	}.List()
+	high := v1alpha1.Flags{
+		KubeAPIQPS: b.KubeAPIQPS.Max, KubeAPIBurst: b.KubeAPIBurst.Max,
+		ConcurrentEndpointSyncs:        b.ConcurrentEndpointSyncs.Max,
+		ConcurrentServiceEndpointSyncs: b.ConcurrentServiceEndpointSyncs.Max,
+	}.List()
+	for i, f := range s.Instruction.Flags.List() {
+		switch {
+		case f.Value == 0:
+		case high[i].Value == 0:
+			return refuse(v1alpha1.ReasonOutOfBounds, "--%s has no bound in policy %s, so it is never touched", f.Name, s.Instruction.PolicyName)
+		case f.Value < low[i].Value || f.Value > high[i].Value:
+			return refuse(v1alpha1.ReasonOutOfBounds, "--%s=%d is outside %d to %d, the bounds of policy %s",
+				f.Name, f.Value, low[i].Value, high[i].Value, s.Instruction.PolicyName)
+		}
+	}
+	return decision{}
+}
+
+func checkPaused(s situation) decision {
+	switch policy := s.Policy.Policy; {
+	case s.Paused:
+		return hold(v1alpha1.ReasonPaused, "the file %s in the agent's state directory keeps it from starting anything", pauseName)
+	case policy != nil && policy.Annotations[v1alpha1.PauseAnnotation] == "true":
+		return hold(v1alpha1.ReasonPaused, "policy %s is paused by its annotation %s", s.Instruction.PolicyName, v1alpha1.PauseAnnotation)
+	}
+	return decision{}
+}
+
+// checkFailed keeps a setting that was rolled back from being tried again.
+func checkFailed(s situation) decision {
+	if s.Instruction.Action != v1alpha1.ActionApply {
+		return decision{}
+	}
+	for _, f := range s.Journal.Failed {
+		age := s.Now.Wall.Sub(f.Time.Time)
+		if f.Flags == s.Instruction.Flags && f.KCMVersion == s.KCMVersion && age < failedTTL &&
+			f.PolicyGeneration >= s.Instruction.PolicyGeneration {
+			return refuse(v1alpha1.ReasonSettingFailedBefore, "%s failed on %s at %s (%s): it is tried again after 24 hours or when the policy's spec changes",
+				f.Flags, f.KCMVersion, f.Time.UTC().Format(time.RFC3339), f.Reason)
+		}
+	}
+	return decision{}
+}
+
+// checkInterval keeps changes apart. A restore, and putting back what is lost of the last change, need not wait.
+func checkInterval(s situation) decision {
+	last := s.Journal.Last
+	reapply := last.Outcome == v1alpha1.OutcomeCommitted && last.Flags == s.Instruction.Flags
+	if s.Instruction.Action == v1alpha1.ActionRestore || reapply || s.Journal.LastChange.BootID == "" {
+		return decision{}
+	}
+	left := s.MinInterval - s.Now.since(s.Journal.LastChange)
+	if left <= 0 {
+		return decision{}
+	}
+	d := hold(v1alpha1.ReasonRateLimited, "the last change on this node was less than %s ago: %s to go", s.MinInterval, left.Round(time.Second))
+	d.Wait = min(left, d.Wait)
+	return d
+}

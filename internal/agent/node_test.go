@@ -1,0 +1,398 @@
+package agent
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/utils/clock"
+
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	"github.com/endpointsync/endpoint-sync-operator/internal/manifest"
+	"github.com/endpointsync/endpoint-sync-operator/internal/scrape"
+)
+
+// manifestText is a small manifest in kubeadm's shape.
+const manifestText = `apiVersion: v1
+kind: Pod
+metadata:
+  name: kube-controller-manager
+  namespace: kube-system
+  labels:
+    component: kube-controller-manager
+spec:
+  containers:
+  - command:
+    - kube-controller-manager
+    - --leader-elect=true
+    image: registry.k8s.io/kube-controller-manager:v1.37.2
+    name: kube-controller-manager
+`
+
+var asked = v1alpha1.Flags{KubeAPIQPS: 100, KubeAPIBurst: 200, ConcurrentEndpointSyncs: 10, ConcurrentServiceEndpointSyncs: 20}
+
+// behaviour is how the stand-in for kube-controller-manager takes a setting.
+type behaviour string
+
+const (
+	behaves        behaviour = ""
+	exits          behaviour = "exits"          // never listens
+	exitsLater     behaviour = "exitsLater"     // listens for a moment, then is started again
+	neverHealthy   behaviour = "neverHealthy"   // answers 500
+	ignoresFlags   behaviour = "ignoresFlags"   // says that it runs with the defaults
+	unauthorized   behaviour = "unauthorized"   // cannot check tokens: the API server is dead
+	exitsWithoutIt behaviour = "exitsUnnoticed" // as exits, with the API server dead
+)
+
+// node stands in for a kubelet and a kube-controller-manager: whenever the manifest's bytes change, the process is
+// replaced by one that reads its flags from it.
+type node struct {
+	t        *testing.T
+	manifest string
+	address  string
+	bad      func(v1alpha1.Flags) behaviour
+
+	mu      sync.Mutex
+	server  *http.Server
+	started time.Time
+	flags   v1alpha1.Flags
+	how     behaviour
+	starts  int
+}
+
+func newNode(t *testing.T, manifestPath string, bad func(v1alpha1.Flags) behaviour) *node {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &node{t: t, manifest: manifestPath, address: listener.Addr().String(), bad: bad}
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var group sync.WaitGroup
+	group.Go(func() { n.run(ctx) })
+	t.Cleanup(func() {
+		cancel()
+		group.Wait()
+		n.stop()
+	})
+	return n
+}
+
+func (n *node) run(ctx context.Context) {
+	last := hash("")
+	for ctx.Err() == nil {
+		content, err := os.ReadFile(n.manifest)
+		if err == nil && hashOf(content) != last {
+			last = hashOf(content)
+			n.stop()
+			n.start(content)
+		}
+		if n.exitsNow() {
+			n.stop()
+			n.start(content)
+		}
+		pause(ctx, 20*time.Millisecond)
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := clock.RealClock{}.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C():
+	}
+}
+
+func (n *node) exitsNow() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.how == exitsLater && time.Since(n.started) > 900*time.Millisecond
+}
+
+func (n *node) start(content []byte) {
+	settings, err := manifest.Read(content)
+	if err != nil {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.flags = flagsOf(settings).Or(v1alpha1.DefaultFlags())
+	n.how = n.bad(n.flags)
+	n.starts++
+	n.started = time.Now()
+	if n.how == exits {
+		return
+	}
+	listener, err := tls.Listen("tcp", n.address, &tls.Config{Certificates: []tls.Certificate{freshCertificate(n.t)}, MinVersion: tls.VersionTLS12})
+	if err != nil {
+		n.t.Error(err)
+		return
+	}
+	n.server = &http.Server{Handler: n.handler(n.flags, n.how, n.started), ReadHeaderTimeout: time.Second}
+	server := n.server
+	go func() { _ = server.Serve(listener) }()
+}
+
+func (n *node) stop() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.server != nil {
+		_ = n.server.Close()
+		n.server = nil
+	}
+}
+
+func (n *node) handler(flags v1alpha1.Flags, how behaviour, started time.Time) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) {
+		if how == neverHealthy {
+			w.WriteHeader(http.StatusInternalServerError)
+		}
+		fmt.Fprint(w, "ok")
+	})
+	mux.HandleFunc("/flagz", func(w http.ResponseWriter, _ *http.Request) {
+		if how == unauthorized {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		shown := flags
+		if how == ignoresFlags {
+			shown = v1alpha1.DefaultFlags()
+		}
+		fmt.Fprint(w, `{"kind":"Flagz","flags":{"leader-elect":"true"`)
+		for _, f := range shown.List() {
+			fmt.Fprintf(w, ",%q:%q", f.Name, strconv.Itoa(int(f.Value)))
+		}
+		fmt.Fprint(w, "}}")
+	})
+	mux.HandleFunc("/metrics", func(w http.ResponseWriter, _ *http.Request) {
+		if how == unauthorized {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		fmt.Fprintf(w, "process_start_time_seconds %.2f\n", float64(started.UnixMilli())/1e3)
+		fmt.Fprint(w, "leader_election_master_status{name=\"kube-controller-manager\"} 1\n")
+		fmt.Fprint(w, "kubernetes_build_info{git_version=\"v1.37.2\"} 1\n")
+	})
+	return mux
+}
+
+// freshCertificate is made anew for each process, as kube-controller-manager does.
+func freshCertificate(t *testing.T) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// fakeCluster is an API server that holds one EndpointSyncNode and one policy, and can be dead.
+type fakeCluster struct {
+	mu       sync.Mutex
+	node     *v1alpha1.EndpointSyncNode
+	pol      *v1alpha1.EndpointSyncPolicy
+	dead     bool
+	noBeat   bool
+	see      func(*v1alpha1.EndpointSyncNode)
+	statuses []v1alpha1.EndpointSyncNodeStatus
+}
+
+func (f *fakeCluster) watchNode(ctx context.Context, see func(*v1alpha1.EndpointSyncNode)) {
+	f.mu.Lock()
+	f.see = see
+	if f.node != nil && !f.dead {
+		see(f.node.DeepCopy())
+	}
+	f.mu.Unlock()
+	<-ctx.Done()
+}
+
+func (f *fakeCluster) policy(context.Context, string) policyView {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.dead {
+		return policyView{Unreachable: fmt.Errorf("connection refused")}
+	}
+	return policyView{Policy: f.pol}
+}
+
+func (f *fakeCluster) leaseRenewal(context.Context) (string, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.dead:
+		return "", false
+	case f.noBeat:
+		return "never", true
+	}
+	return time.Now().String(), true
+}
+
+func (f *fakeCluster) report(_ context.Context, status v1alpha1.EndpointSyncNodeStatus) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.dead || f.node == nil {
+		return fmt.Errorf("connection refused")
+	}
+	f.node.Status = status
+	f.statuses = append(f.statuses, status)
+	return nil
+}
+
+// instruct hands the agent an instruction.
+func (f *fakeCluster) instruct(spec v1alpha1.EndpointSyncNodeSpec) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.node = f.node.DeepCopy()
+	f.node.Spec = spec
+	f.node.Generation++
+	if f.see != nil && !f.dead {
+		f.see(f.node.DeepCopy())
+	}
+}
+
+func (f *fakeCluster) status() v1alpha1.EndpointSyncNodeStatus {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.node.Status
+}
+
+func (f *fakeCluster) kill() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.dead = true
+}
+
+// bed is a whole node with its agent.
+type bed struct {
+	cfg     Config
+	cluster *fakeCluster
+	node    *node
+	stop    func()
+}
+
+func enforcing() *v1alpha1.EndpointSyncPolicy {
+	p := &v1alpha1.EndpointSyncPolicy{}
+	p.Name = "default"
+	p.Spec.Mode = v1alpha1.ModeEnforce
+	p.Spec.Bounds = v1alpha1.Bounds{
+		KubeAPIQPS: v1alpha1.QPSBound{Min: 20, Max: 300}, KubeAPIBurst: v1alpha1.BurstBound{Min: 30, Max: 1000},
+		ConcurrentEndpointSyncs:        v1alpha1.WorkersBound{Min: 5, Max: 50},
+		ConcurrentServiceEndpointSyncs: v1alpha1.WorkersBound{Min: 5, Max: 50},
+	}
+	return p
+}
+
+func apply(revision int64) v1alpha1.EndpointSyncNodeSpec {
+	return v1alpha1.EndpointSyncNodeSpec{
+		Revision: &revision, Action: v1alpha1.ActionApply, Flags: asked, PolicyName: "default", PolicyGeneration: 1,
+		HealthTimeout: "4s", MinReady: "300ms",
+	}
+}
+
+// newBed starts a node whose process is up.
+func newBed(t *testing.T, bad func(v1alpha1.Flags) behaviour) *bed {
+	t.Helper()
+	manifests := t.TempDir()
+	b := &bed{
+		cfg: Config{
+			NodeName: "cp-1", ManifestDir: manifests, StateDir: filepath.Join(t.TempDir(), "state"),
+			DownTimeout: 2 * time.Second, MinInterval: time.Millisecond,
+		},
+		cluster: &fakeCluster{pol: enforcing(), node: &v1alpha1.EndpointSyncNode{}},
+	}
+	b.cluster.node.UID = "1"
+	writeFile(t, b.path(), manifestText, 0o600)
+	b.node = newNode(t, b.path(), bad)
+	b.cfg.KCMURL = "https://" + b.node.address
+	var err error
+	if b.cfg, err = b.cfg.withDefaults(); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func (b *bed) path() string { return filepath.Join(b.cfg.ManifestDir, DefaultManifestName) }
+
+// startAgent runs an agent until the test ends or b.stop is called.
+func (b *bed) startAgent(t *testing.T) {
+	t.Helper()
+	kcm, err := scrape.NewKCM(b.cfg.KCMURL, &rest.Config{}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var group sync.WaitGroup
+	group.Go(func() {
+		if err := start(ctx, b.cfg, kcm, b.cluster); err != nil {
+			t.Error(err)
+		}
+	})
+	b.stop = func() {
+		cancel()
+		group.Wait()
+	}
+	t.Cleanup(b.stop)
+}
+
+// waitFor waits for the status to satisfy a condition.
+func (b *bed) waitFor(t *testing.T, what string, ok func(v1alpha1.EndpointSyncNodeStatus) bool) v1alpha1.EndpointSyncNodeStatus {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for ctx.Err() == nil {
+		if s := b.cluster.status(); ok(s) {
+			return s
+		}
+		pause(ctx, 10*time.Millisecond)
+	}
+	t.Fatalf("no %s within a minute; the status is %+v", what, b.cluster.status())
+	return v1alpha1.EndpointSyncNodeStatus{}
+}
+
+func ended(revision int64) func(v1alpha1.EndpointSyncNodeStatus) bool {
+	return func(s v1alpha1.EndpointSyncNodeStatus) bool { return s.ObservedRevision == revision && s.Phase == v1alpha1.PhaseIdle }
+}
+
+func writeFile(t *testing.T, path, content string, mode os.FileMode) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), mode); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}

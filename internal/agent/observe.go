@@ -1,0 +1,204 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"syscall"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	"github.com/endpointsync/endpoint-sync-operator/internal/scrape"
+)
+
+const (
+	steadyEvery = 10 * time.Second // how often signals are read when nothing happens
+	activeEvery = 2 * time.Second  // how often while there is write activity
+	activeFor   = 2 * time.Minute  // how long activity is followed after it was seen
+
+	// activeWrites between two readings, per activeEvery, are activity: more than leases, events and resyncs make.
+	activeWrites = 50
+
+	probeEvery   = 250 * time.Millisecond // how often /healthz is asked while a process is being proven
+	probeTimeout = time.Second            // how long it may take then
+	detailsEvery = 500 * time.Millisecond // how often metrics and flags are read then
+	leaseEvery   = 2 * time.Second        // how often the Lease is read then: as often as it is renewed
+)
+
+// probe asks /healthz once.
+func (a *Agent) probe(ctx context.Context) (answer, string) {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	fingerprint, err := a.kcm.Probe(ctx)
+	switch {
+	case err == nil:
+		return answerGood, fingerprint
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return answerRefused, ""
+	case fingerprint != "":
+		return answerBad, fingerprint
+	}
+	if _, ok := errors.AsType[*scrape.StatusError](err); ok {
+		return answerBad, fingerprint
+	}
+	return answerSilent, ""
+}
+
+// details is what a process says about itself to those whom it can authenticate.
+type details struct {
+	asked      time.Duration // on the boot clock
+	process    process
+	signals    scrape.Signals
+	flags      v1alpha1.Flags
+	known      bool // signals and process
+	flagsKnown bool
+}
+
+// readDetails reads the metrics first: the flags are then never those of an older process than the metrics are.
+func (a *Agent) readDetails(ctx context.Context) details {
+	now := a.clock.now()
+	d := details{asked: now.Boot}
+	signals, err := a.kcm.Signals(ctx)
+	if _, dropped := errors.AsType[*scrape.SampleError](err); err != nil && !dropped {
+		a.log.V(1).Info("cannot read the metrics of kube-controller-manager", "error", err.Error())
+		return d
+	} else if dropped {
+		a.log.Info("some metrics of kube-controller-manager make no sense", "error", err.Error())
+	}
+	signals.KCM.Time = metav1.NewMicroTime(now.Wall.UTC())
+	d.known, d.signals = true, signals
+	d.process = process{Start: signals.ProcessStart(), Fingerprint: signals.Fingerprint}
+	if d.flags, err = a.kcm.Flags(ctx); err != nil {
+		a.log.V(1).Info("cannot read the flags of kube-controller-manager", "error", err.Error())
+		return d
+	}
+	d.flagsKnown = true
+	return d
+}
+
+// observe looks at everything once and returns when to look again.
+func (a *Agent) observe(ctx context.Context) time.Duration {
+	health, _ := a.probe(ctx)
+	d := a.readDetails(ctx)
+	_, manifest, err := a.place.look(change{})
+	a.view.update(func(s *sight) {
+		good := health == answerGood
+		s.Healthy = &good
+		if s.Manifest = nil; err != nil {
+			s.Manifest = asFailure(err)
+		}
+		s.ManifestHash = manifest.Hash
+		a.activity = a.activity.next(s.Signals.KCM, d.signals.KCM, a.clock.now().Boot)
+		s.take(d)
+	})
+	signal(a.view.changed)
+	if a.activity.until > a.clock.now().Boot {
+		return activeEvery
+	}
+	return steadyEvery
+}
+
+// take replaces what was known about the process. What cannot be read is not known any more.
+func (s *sight) take(d details) {
+	s.Signals, s.Running = d.signals, v1alpha1.Flags{}
+	if d.flagsKnown {
+		s.Running = d.flags
+	}
+}
+
+// activity is whether kube-controller-manager is busy.
+type activity struct{ until time.Duration }
+
+// next compares two readings of one process.
+func (a activity) next(before, after v1alpha1.KCMSignals, now time.Duration) activity {
+	busy := positive(after.Endpoints.Depth) || positive(after.EndpointSlices.Depth)
+	if before.Writes != nil && after.Writes != nil && before.ProcessStartTime == after.ProcessStartTime {
+		between := max(after.Time.Sub(before.Time.Time), activeEvery)
+		busy = busy || float64(*after.Writes-*before.Writes)*activeEvery.Seconds() >= activeWrites*between.Seconds()
+	}
+	if busy {
+		return activity{until: now + activeFor}
+	}
+	return a
+}
+
+func positive(n *int64) bool { return n != nil && *n > 0 }
+
+// companions read, beside the probing of /healthz, what may take long when the API server is dead.
+type companions struct {
+	mu        sync.Mutex
+	details   details
+	renewal   string
+	reachable bool
+}
+
+// accompany starts the readers. They end, and done returns, when ctx has ended.
+func (a *Agent) accompany(ctx context.Context) (c *companions, done func()) {
+	c = &companions{}
+	var group sync.WaitGroup
+	group.Go(func() {
+		a.every(ctx, detailsEvery, func() {
+			d := a.readDetails(ctx)
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.details = d
+		})
+	})
+	group.Go(func() {
+		a.every(ctx, leaseEvery, func() {
+			renewal, reachable := a.cluster.leaseRenewal(ctx)
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.renewal, c.reachable = renewal, reachable
+		})
+	})
+	return c, group.Wait
+}
+
+// every calls do, again and again, until ctx ends.
+func (a *Agent) every(ctx context.Context, interval time.Duration, do func()) {
+	for {
+		do()
+		if !a.wait(ctx, interval, nil) {
+			return
+		}
+	}
+}
+
+// wait returns true after d or when wake has a note, false when ctx has ended.
+func (a *Agent) wait(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {
+	timer := a.clock.wall.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C():
+	case <-wake:
+	}
+	return ctx.Err() == nil
+}
+
+// merge makes one observation of a probe and what the companions know. Details that may be of a process that is gone
+// are left out.
+func (c *companions) merge(at time.Duration, health answer, fingerprint string, refused time.Duration) observation {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	o := observation{
+		At: at, Health: health, Process: process{Fingerprint: fingerprint},
+		APIReachable: c.reachable, LeaseRenewal: c.renewal,
+	}
+	if d := c.details; d.known && d.asked > refused && d.process.Fingerprint == fingerprint {
+		o.Process = d.process
+		o.Leader = d.signals.Leader
+		o.FlagsKnown, o.Flags = d.flagsKnown, d.flags
+	}
+	return o
+}
+
+func (c *companions) lastDetails() details {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.details
+}

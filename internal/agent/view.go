@@ -1,0 +1,109 @@
+package agent
+
+import (
+	"sync"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	"github.com/endpointsync/endpoint-sync-operator/internal/scrape"
+)
+
+// sight is what the agent last saw on its node.
+type sight struct {
+	Healthy      *bool
+	Signals      scrape.Signals
+	Running      v1alpha1.Flags
+	ManifestHash hash
+	Manifest     *failure // why the manifest cannot be read
+	Held         decision // why an instruction is not carried out
+	Stuck        *failure // why nothing can be carried out
+}
+
+// view is what the engine shares with the watch and the reporter.
+type view struct {
+	mu      sync.Mutex
+	sight   sight
+	journal journal
+	node    *v1alpha1.EndpointSyncNode
+	written v1alpha1.EndpointSyncNodeStatus
+
+	changed chan struct{} // the status has to be written soon
+	wake    chan struct{} // the instruction is another one
+}
+
+func newView() *view {
+	return &view{changed: make(chan struct{}, 1), wake: make(chan struct{}, 1)}
+}
+
+// signal leaves a note in a channel that holds one.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// see takes in the node object, or its absence.
+func (v *view) see(node *v1alpha1.EndpointSyncNode) {
+	v.mu.Lock()
+	before := v.node
+	v.node = node
+	v.mu.Unlock()
+	switch {
+	case node == nil:
+	case before == nil || before.UID != node.UID:
+		signal(v.wake)
+		signal(v.changed)
+	case before.Generation != node.Generation:
+		signal(v.wake)
+	}
+}
+
+func (v *view) currentNode() *v1alpha1.EndpointSyncNode {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.node
+}
+
+func (v *view) currentSight() sight {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.sight
+}
+
+// update changes what was seen.
+func (v *view) update(change func(*sight)) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	change(&v.sight)
+}
+
+// setJournal makes a journal the one that is reported. Another phase is reported at once.
+func (v *view) setJournal(j journal) {
+	v.mu.Lock()
+	changed := v.journal.Phase != j.Phase || v.journal.ObservedRevision != j.ObservedRevision
+	v.journal = j
+	v.mu.Unlock()
+	if changed {
+		signal(v.changed)
+	}
+}
+
+// status returns what is to be written, or false while there is no object to write it to.
+func (v *view) status(now metav1.Time) (v1alpha1.EndpointSyncNodeStatus, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.node == nil {
+		return v1alpha1.EndpointSyncNodeStatus{}, false
+	}
+	conditions := v.written.Conditions
+	if len(conditions) == 0 {
+		conditions = v.node.Status.Conditions
+	}
+	next := nextStatus(statusInput{
+		Sight: v.sight, Journal: v.journal, Conditions: conditions, Generation: v.node.Generation, Now: now,
+	})
+	v.written = next
+	return next, true
+}
