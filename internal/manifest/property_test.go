@@ -3,6 +3,7 @@ package manifest
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -121,43 +122,122 @@ func FuzzEdit(f *testing.F) {
 		f.Add(text, uint16(50+i), uint16(i), i%3 == 0)
 	}
 	f.Fuzz(func(t *testing.T, in []byte, rate, workers uint16, absent bool) {
-		set := []Setting{
+		_, err := tryEdit(in, []Setting{
 			{Name: v1alpha1.FlagKubeAPIQPS, Value: fmt.Sprint(rate)},
 			{Name: v1alpha1.FlagConcurrentEndpointSyncs, Value: fmt.Sprint(workers), Absent: absent},
-		}
-		DefinesKCM(in)
-		out, err := Edit(in, set)
-		if err != nil {
-			if reason(err) == "" {
-				t.Fatalf("an error without a reason: %v", err)
-			}
-			return
-		}
-		if !DefinesKCM(in) {
-			t.Fatal("DefinesKCM does not recognise it")
-		}
-		if again, err := Edit(out, set); err != nil || !bytes.Equal(again, out) {
-			t.Fatalf("a second Edit: %v\n%s", err, Diff("manifest", out, again))
-		}
-		before, err := strippedPod(in)
+		})
 		if err != nil {
 			t.Fatal(err)
-		}
-		after, err := strippedPod(out)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(before, after); diff != "" {
-			t.Fatalf("something else changed (-in +out):\n%s", diff)
-		}
-		original := mustRead(t, in)
-		if removed(original, set) {
-			return
-		}
-		if back, err := Edit(out, original); err != nil || !bytes.Equal(back, in) {
-			t.Fatalf("and back: %v\n%s", err, Diff("manifest", in, back))
 		}
 	})
+}
+
+// TestEditMutants damages manifests the way hands and scripts do, and holds each mutant to the rules of FuzzEdit.
+func TestEditMutants(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.in.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	edited, refused := 0, 0
+	property := func(t *rapid.T) {
+		text, err := os.ReadFile(rapid.SampledFrom(files).Draw(t, "file"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		mutant := string(text)
+		for range rapid.IntRange(1, 3).Draw(t, "mutations") {
+			mutant = mutate(t, mutant)
+		}
+		done, err := tryEdit([]byte(mutant), drawSettings(t))
+		if err != nil {
+			t.Fatalf("%v\nin\n%s", err, mutant)
+		}
+		if done {
+			edited++
+		} else {
+			refused++
+		}
+	}
+	for range 10 {
+		rapid.Check(t, property)
+	}
+	t.Logf("%d edited, %d refused", edited, refused)
+}
+
+// mutate makes one change of a kind that moves the meaning of YAML, near the arguments more often than elsewhere.
+func mutate(t *rapid.T, text string) string {
+	lines := strings.SplitAfter(text, "\n")
+	at := rapid.IntRange(0, len(lines)-1).Draw(t, "line")
+	if rapid.Bool().Draw(t, "near the command") {
+		at = min(rapid.IntRange(5, 40).Draw(t, "near"), len(lines)-1)
+	}
+	line := lines[at]
+	column := rapid.IntRange(0, len(line)).Draw(t, "column")
+	switch rapid.IntRange(0, 7).Draw(t, "kind") {
+	case 0: // a line is lost
+		lines[at] = ""
+	case 1: // a line comes twice
+		lines[at] = line + line
+	case 2: // two lines change places
+		other := rapid.IntRange(0, len(lines)-1).Draw(t, "other")
+		lines[at], lines[other] = lines[other], line
+	case 3: // the indentation changes
+		lines[at] = rapid.SampledFrom([]string{" ", "  ", "\t"}).Draw(t, "indent") + line
+	case 4:
+		lines[at] = strings.TrimPrefix(line, "  ")
+	case 5: // a character that YAML or the flag parser gives a meaning
+		sign := rapid.SampledFrom([]string{
+			"#", " #", ": ", "- ", "&a ", "*a", "!!str ", "|", ">", "'", "\"", "[", "]", "{", "}", ",", "%", "?", "=", "-", "--", "_",
+			"\n", "\r", "\t", "\\", "$(A)", "<<: ", "---\n", "\u2028", "\u0085", "\uFEFF", "0", "é",
+		}).Draw(t, "sign")
+		lines[at] = line[:column] + sign + line[column:]
+	case 6: // the end is lost
+		lines = append(lines[:at:at], line[:column])
+	case 7: // a flag of ours in one form or another
+		lines[at] = line + "    - " + rapid.SampledFrom([]string{
+			"--kube-api-qps=7", "--kube_api_qps=7", "\"--kube-api-qps\"", "'--kube-api-qps=7'", "\"--kube-api-\\x71ps=7\"", "--kube-api-qps 7",
+			"|\n      --kube-api-qps=7", "--kube-api-qps=\n      7", "[--kube-api-qps=7]", "!!str --kube-api-qps=7", "--v", "--",
+		}).Draw(t, "flag") + "\n"
+	}
+	return strings.Join(lines, "")
+}
+
+// tryEdit edits an arbitrary document, reports whether that was done rather than refused, and returns what is wrong
+// with the result.
+func tryEdit(in []byte, set []Setting) (done bool, wrong error) {
+	recognised := DefinesKCM(in)
+	out, err := Edit(in, set)
+	if err != nil {
+		if reason(err) == "" {
+			return false, fmt.Errorf("an error without a reason: %w", err)
+		}
+		return false, nil
+	}
+	if !recognised {
+		return true, errors.New("DefinesKCM does not recognise what Edit accepts")
+	}
+	if again, err := Edit(out, set); err != nil || !bytes.Equal(again, out) {
+		return true, fmt.Errorf("a second Edit: %w\n%s", err, Diff("manifest", out, again))
+	}
+	before, err := strippedPod(in)
+	if err != nil {
+		return true, err
+	}
+	after, err := strippedPod(out)
+	if err != nil {
+		return true, err
+	}
+	if diff := cmp.Diff(before, after); diff != "" {
+		return true, fmt.Errorf("something else changed (-in +out):\n%s", diff)
+	}
+	original, err := Read(in)
+	if err != nil || removed(original, set) {
+		return true, err
+	}
+	if back, err := Edit(out, original); err != nil || !bytes.Equal(back, in) {
+		return true, fmt.Errorf("and back: %w\n%s", err, Diff("manifest", in, back))
+	}
+	return true, nil
 }
 
 // strippedPod decodes a manifest as the kubelet would and takes the allow-listed flags out of every command and args.
