@@ -6,6 +6,8 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"strings"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -58,6 +60,44 @@ func Conditions(conditions []metav1.Condition) []Condition {
 		out = append(out, Condition{Type: c.Type, Status: string(c.Status), Reason: c.Reason, Message: Clean(c.Message)})
 	}
 	return out
+}
+
+// StatusVerdict is the verdict that a policy's ObjectiveMet condition stands for.
+func StatusVerdict(met metav1.Condition) Verdict {
+	v := Verdict{Outcome: OutcomeInconclusive, Message: Clean(met.Message)}
+	switch met.Status {
+	case metav1.ConditionTrue:
+		v.Outcome = OutcomeMet
+	case metav1.ConditionFalse:
+		v.Outcome = OutcomeMissed
+	case metav1.ConditionUnknown:
+	}
+	return v
+}
+
+// StatusLag is the lag that a policy's status shows: no more than the changes counted, the open ones, p50 and p99.
+func StatusLag(rows []v1alpha1.Lag) []Lag {
+	out := make([]Lag, 0, len(rows))
+	for _, r := range rows {
+		row := Lag{Resource: string(r.Resource), Direction: string(r.Direction)}
+		if r.Changes != nil && r.Open != nil {
+			row.Changes, row.Open = int(*r.Changes), int(*r.Open)
+			row.Closed = row.Changes - row.Open
+		}
+		row.P50Seconds, row.P50LowerBound = statusLag(r.P50)
+		row.P99Seconds, row.P99LowerBound = statusLag(r.P99)
+		out = append(out, row)
+	}
+	return out
+}
+
+func statusLag(text string) (*float64, bool) {
+	text, lowerBound := strings.CutPrefix(text, ">=")
+	d, err := time.ParseDuration(strings.TrimSpace(text))
+	if err != nil {
+		return nil, false
+	}
+	return new(seconds(d)), lowerBound
 }
 
 // Node is one control-plane node as its agent reports it.

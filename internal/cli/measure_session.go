@@ -1,0 +1,351 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
+	"github.com/endpointsync/endpoint-sync-operator/internal/scrape"
+	"github.com/endpointsync/endpoint-sync-operator/internal/tuner"
+)
+
+const (
+	// tick is how often progress is shown and the Lease is read: hand-overs take seconds.
+	tick = time.Second
+	// ticksPerRead is how many ticks lie between two readings of flags and counters.
+	ticksPerRead = 5
+	// readTimeout ends a reading that hangs: the measurement goes on without it.
+	readTimeout = 3 * time.Second
+	// syncTimeout is how long the first lists may take: 150,000 Pods need less than half of it.
+	syncTimeout = 2 * time.Minute
+)
+
+// kcmNamespace and kcmLabel are where kubeadm-like platforms show kube-controller-manager's mirror Pods.
+const (
+	kcmNamespace = "kube-system"
+	kcmName      = "kube-controller-manager"
+	kcmLabel     = "component"
+)
+
+// feed fills a tracker from watches; internal/watch has the one for API servers.
+type feed interface {
+	Start(ctx context.Context) error
+	WaitSynced(ctx context.Context) error
+}
+
+// kcm is what a kube-controller-manager tells of itself.
+type kcm interface {
+	Flags(ctx context.Context) (v1alpha1.Flags, error)
+	Signals(ctx context.Context) (scrape.Signals, error)
+}
+
+// session measures over one person's connection for a while: it watches, and reads on the side what it may of
+// kube-controller-manager. It writes nothing.
+type session struct {
+	client  client.Reader
+	feed    feed
+	tracker *lag.Tracker
+	clock   clock.WithTicker
+	kcm     kcm    // nil: none was given
+	kcmURL  string // of kcm
+	current v1alpha1.Flags
+	narrow  string // the only namespace that is watched; empty: all
+	noCRD   bool   // the operator's kinds are not installed
+
+	since    time.Time
+	lease    leaseWatch
+	readings readings
+	first    running // at the beginning
+	signals  []v1alpha1.KCMSignals
+	unread   map[string]string // what could not be read, with the latest reason
+}
+
+// newScheme returns the types that measure and plan read.
+func newScheme() (*runtime.Scheme, error) {
+	scheme := runtime.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+		return nil, fmt.Errorf("build the scheme: %w", err)
+	}
+	return scheme, nil
+}
+
+// run measures for a while, or until ctx ends if that is zero; the end of ctx is no error. It returns when the
+// watches have ended.
+func (s *session) run(ctx context.Context, length time.Duration, show func(progress) error) error {
+	s.unread = map[string]string{}
+	watching, stop := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- s.feed.Start(watching) }()
+	err := s.measure(watching, length, show)
+	stop()
+	if err == nil && s.since.IsZero() {
+		err = errors.New("measure: ended before the first lists of Pods, Services, EndpointSlices and Endpoints were in")
+	}
+	return errors.Join(err, <-ended)
+}
+
+func (s *session) measure(ctx context.Context, length time.Duration, show func(progress) error) error {
+	p := progress{total: length}
+	ticker := s.clock.NewTicker(tick)
+	defer ticker.Stop()
+	synced := make(chan error, 1)
+	syncing, cancel := context.WithTimeout(ctx, syncTimeout)
+	defer cancel()
+	go func() { synced <- s.feed.WaitSynced(syncing) }()
+	var over <-chan time.Time
+	for n := 0; ; n++ {
+		select {
+		case err := <-synced:
+			if err != nil {
+				return fmt.Errorf("measure (needs list and watch on pods, services, endpoints and endpointslices): %w", err)
+			}
+			synced = nil
+			s.since = s.clock.Now()
+			s.read(ctx)
+			s.first = s.readings.running(s.current)
+			p.since, p.summary = s.since, func() lag.Summary { return s.tracker.Summary(lag.Query{Now: s.clock.Now(), Since: s.since}) }
+			if length > 0 {
+				over = s.clock.After(length)
+			}
+		case <-over:
+			s.read(ctx)
+			return nil
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C():
+			s.poll(ctx, n)
+		}
+		p.now = s.clock.Now()
+		if err := show(p); err != nil {
+			return err
+		}
+	}
+}
+
+// poll reads the Lease at each tick and the rest at some.
+func (s *session) poll(ctx context.Context, n int) {
+	switch {
+	case s.since.IsZero():
+	case n%ticksPerRead == 0:
+		s.read(ctx)
+	default:
+		ctx, cancel := context.WithTimeout(ctx, readTimeout)
+		defer cancel()
+		s.readLease(ctx)
+	}
+}
+
+// read reads everything that lies beside the watches. What cannot be read is noted and not an error.
+func (s *session) read(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	s.readLease(ctx)
+	s.readNodes(ctx)
+	s.readKCM(ctx)
+	if s.kcm == nil || s.readings.flagz == nil {
+		s.readPods(ctx)
+	}
+}
+
+// note keeps why something could not be read, and forgets it when it could. A reading that our own end cut short says
+// nothing.
+func (s *session) note(ctx context.Context, what string, err error) bool {
+	switch {
+	case err == nil:
+		delete(s.unread, what)
+		return true
+	case !errors.Is(context.Cause(ctx), context.Canceled):
+		s.unread[what] = err.Error()
+	}
+	return false
+}
+
+func (s *session) readLease(ctx context.Context) {
+	var lease coordinationv1.Lease
+	err := s.client.Get(ctx, types.NamespacedName{Namespace: kcmNamespace, Name: kcmName}, &lease)
+	if s.note(ctx, "who leads kube-controller-manager (Lease kube-system/kube-controller-manager)", err) {
+		s.lease.see(lease.Spec, s.clock.Now(), s.tracker)
+	}
+}
+
+func (s *session) readNodes(ctx context.Context) {
+	if s.noCRD {
+		return
+	}
+	var nodes v1alpha1.EndpointSyncNodeList
+	err := s.client.List(ctx, &nodes)
+	if meta.IsNoMatchError(err) || apierrors.IsNotFound(err) {
+		s.noCRD = true
+		return
+	}
+	if !s.note(ctx, "what the operator's agents report (EndpointSyncNodes)", err) {
+		return
+	}
+	slices.SortFunc(nodes.Items, func(a, b v1alpha1.EndpointSyncNode) int { return cmp.Compare(a.Name, b.Name) })
+	s.readings.nodes = nodes.Items
+	if leader := s.readings.leader(); leader != nil && s.kcm == nil {
+		s.addSignals(leader.Status.Signals)
+	}
+}
+
+func (s *session) readKCM(ctx context.Context) {
+	if s.kcm == nil {
+		return
+	}
+	flags, err := s.kcm.Flags(ctx)
+	if s.note(ctx, "the flags at "+s.kcmURL, err) {
+		s.readings.flagz, s.readings.flagzURL = &flags, s.kcmURL
+	}
+	signals, err := s.kcm.Signals(ctx)
+	if dropped := (*scrape.SampleError)(nil); errors.As(err, &dropped) {
+		err = nil
+	}
+	if s.note(ctx, "the metrics at "+s.kcmURL, err) {
+		signals.KCM.Time.Time = s.clock.Now()
+		s.addSignals(signals.KCM)
+	}
+}
+
+func (s *session) readPods(ctx context.Context) {
+	var pods corev1.PodList
+	err := s.client.List(ctx, &pods, client.InNamespace(kcmNamespace), client.MatchingLabels{kcmLabel: kcmName})
+	if s.note(ctx, "kube-controller-manager's Pods in kube-system", err) {
+		s.readings.pods, s.readings.holder = pods.Items, s.lease.holder
+	}
+}
+
+// addSignals keeps a scrape that is newer than the last.
+func (s *session) addSignals(k v1alpha1.KCMSignals) {
+	n := len(s.signals)
+	if k.Time.IsZero() || (n > 0 && !s.signals[n-1].Time.Before(&k.Time)) {
+		return
+	}
+	s.signals = append(s.signals, k)
+}
+
+// evidence is what was measured until now, of the Services that are measured.
+func (s *session) evidence(now time.Time, measured func(lag.Service) bool) tuner.Evidence {
+	return tuner.Evidence{
+		Now: now, Flags: s.readings.running(s.current).flags, Leader: s.lease.state, Signals: samples(s.signals),
+		Lag:    s.tracker.Summary(lag.Query{Now: now, Since: s.since, Measured: measured}),
+		Demand: s.tracker.Demand(s.since, now),
+	}
+}
+
+// notSeen is what a reader of the result has to know about its limits.
+func (s *session) notSeen(e tuner.Evidence) []string {
+	var out []string
+	for _, what := range slices.Sorted(maps.Keys(s.unread)) {
+		out = append(out, fmt.Sprintf("%s: %s", what, s.unread[what]))
+	}
+	if len(e.Signals) < 2 {
+		out = append(out, "kube-controller-manager's own metrics (give --kcm-url where it can be reached): the cause is judged from the changes alone")
+	}
+	now := s.readings.running(s.current)
+	if now.assumed {
+		out = append(out, "the flags that kube-controller-manager runs with: "+now.source+"; cause, prediction and cost rest on that (see --current)")
+	}
+	if now.flags != s.first.flags {
+		out = append(out, fmt.Sprintf("the flags changed while this measured, from %s to %s: the lag is of both", s.first.flags, now.flags))
+	}
+	if s.narrow != "" {
+		out = append(out, "other namespaces than "+s.narrow+" (no permission): their changes share kube-controller-manager's budget and are missing from the model")
+	}
+	out = append(out, "what changed before the measurement began: if kube-controller-manager was busy, its rate limit was partly spent already")
+	return append(out, apart(e.Lag)...)
+}
+
+// apart tells of changes that were seen and count for nothing.
+func apart(s lag.Summary) []string {
+	var startup, handOver int
+	for _, stat := range s.Stats {
+		if stat.Direction == lag.DirectionAny {
+			startup, handOver = max(startup, stat.Startup), max(handOver, stat.HandOver)
+		}
+	}
+	var out []string
+	if startup > 0 {
+		out = append(out, fmt.Sprintf("since when %d endpoints were wrong that were so already when the measurement began", startup))
+	}
+	if handOver > 0 {
+		out = append(out, fmt.Sprintf("what the lag of %d changes would have been with a leader: none led while they were open", handOver))
+	}
+	return out
+}
+
+// leaseWatch follows kube-controller-manager's Lease by our own clock, as leader election itself does: it does not
+// trust the time in it, only that it moves.
+type leaseWatch struct {
+	holder  string
+	renewed time.Time // as the Lease says
+	moved   time.Time // when we saw renewed or holder change
+	state   tuner.LeaderState
+}
+
+const (
+	// leaseDuration of kube-controller-manager where the Lease does not say: its default.
+	leaseDuration = 15 * time.Second
+	// clockSkew between this machine and the control plane that is put up with at the first reading.
+	clockSkew = time.Minute
+)
+
+// see takes one reading and tells the tracker when the leader ceased and began to lead.
+func (l *leaseWatch) see(spec coordinationv1.LeaseSpec, now time.Time, tracker *lag.Tracker) {
+	holder, renewed, lasts := "", time.Time{}, leaseDuration
+	if spec.HolderIdentity != nil {
+		holder = *spec.HolderIdentity
+	}
+	if spec.RenewTime != nil {
+		renewed = spec.RenewTime.Time
+	}
+	if spec.LeaseDurationSeconds != nil {
+		lasts = time.Duration(*spec.LeaseDurationSeconds) * time.Second
+	}
+	before := *l
+	moved := holder != l.holder || !renewed.Equal(l.renewed)
+	if moved {
+		l.holder, l.renewed, l.moved = holder, renewed, now
+	}
+	stale := now.Sub(l.moved) > lasts || (before.moved.IsZero() && now.Sub(renewed) > lasts+clockSkew)
+	switch {
+	case holder == "" || stale:
+		l.state = tuner.Leaderless
+		tracker.SetLeader(false, l.moved)
+	case before.state == tuner.Led && holder != before.holder:
+		tracker.SetLeader(false, before.moved)
+		tracker.SetLeader(true, now)
+	case moved:
+		l.state = tuner.Led
+		tracker.SetLeader(true, now)
+	}
+}
+
+// preflight asks for one object of each kind that is watched, so that a missing permission is told at once and by
+// name.
+func preflight(ctx context.Context, c client.Reader, namespace string) error {
+	for _, list := range []client.ObjectList{
+		&corev1.PodList{}, &corev1.ServiceList{}, &discoveryv1.EndpointSliceList{}, &corev1.EndpointsList{},
+	} {
+		if err := c.List(ctx, list, client.InNamespace(namespace), client.Limit(1)); err != nil {
+			return fmt.Errorf("read what is measured: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,98 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
+	"github.com/endpointsync/endpoint-sync-operator/internal/report"
+)
+
+// lineInterval is how often progress is told where it cannot be redrawn.
+const lineInterval = 5 * time.Second
+
+// console is where a subcommand's results and its progress go.
+type console struct {
+	out    io.Writer
+	style  report.Style
+	format report.Format
+	live   *report.Live
+	told   time.Time // when progress was last written
+}
+
+// newConsole prints results in the named format on standard output and progress on standard error.
+func newConsole(cmd *cobra.Command, format string) (*console, error) {
+	f, err := report.ParseFormat(format)
+	if err != nil {
+		return nil, fmt.Errorf("--output: %w", err)
+	}
+	out, progress := cmd.OutOrStdout(), cmd.ErrOrStderr()
+	return &console{out: out, style: styleOf(out), format: f, live: report.NewLive(progress, styleOf(progress))}, nil
+}
+
+// styleOf is plain for everything that is not a terminal.
+func styleOf(w io.Writer) report.Style {
+	if f, ok := w.(*os.File); ok {
+		return report.Detect(f, os.Getenv)
+	}
+	return report.Style{}
+}
+
+// print takes the progress away and writes the result.
+func (c *console) print(d report.Document) error {
+	if err := c.live.Clear(); err != nil {
+		return err
+	}
+	return report.Print(c.out, d, c.format, c.style)
+}
+
+// progress is how far a measurement is.
+type progress struct {
+	now     time.Time
+	since   time.Time     // when it began; zero while the first lists are awaited
+	total   time.Duration // 0: until interrupted
+	summary func() lag.Summary
+}
+
+// show tells progress: a table that is redrawn on a terminal, else a line every few seconds.
+func (c *console) show(p progress) error {
+	if !c.live.Redraws() && p.now.Sub(c.told) < lineInterval {
+		return nil
+	}
+	c.told = p.now
+	if p.since.IsZero() {
+		return c.live.Update("Waiting for the first lists of Pods, Services, EndpointSlices and Endpoints ...")
+	}
+	title := fmt.Sprintf("Measuring, %s so far", p.now.Sub(p.since).Round(time.Second))
+	if p.total > 0 {
+		title = fmt.Sprintf("Measuring, %s of %s", p.now.Sub(p.since).Round(time.Second), p.total)
+	}
+	title += "; Ctrl-C ends it with a result."
+	rows := report.LagRows(p.summary())
+	if !c.live.Redraws() {
+		return c.live.Update(title + " " + oneLine(rows))
+	}
+	var text strings.Builder
+	text.WriteString(title + "\n")
+	header, cells := report.LagTable(rows, c.style)
+	if err := report.Table(&text, header, cells); err != nil {
+		return err
+	}
+	return c.live.Update(text.String())
+}
+
+// oneLine is the rows that take both directions together, for a log.
+func oneLine(rows []report.Lag) string {
+	var parts []string
+	for _, r := range rows {
+		if r.Direction == string(lag.DirectionAny) {
+			parts = append(parts, fmt.Sprintf("%s: %d changes, %d open, p99 %s", r.Resource, r.Changes, r.Open, r.P99()))
+		}
+	}
+	return strings.Join(parts, "; ")
+}

@@ -1,0 +1,222 @@
+package cli
+
+import (
+	"cmp"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	"github.com/endpointsync/endpoint-sync-operator/controllers"
+	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
+	"github.com/endpointsync/endpoint-sync-operator/internal/report"
+	"github.com/endpointsync/endpoint-sync-operator/internal/rollout"
+	"github.com/endpointsync/endpoint-sync-operator/internal/tuner"
+)
+
+// situation is what the controller would conclude from, as far as it can be seen from here.
+func situation(policy v1alpha1.EndpointSyncPolicy, inCharge string, s *session) controllers.Situation {
+	now := s.clock.Now()
+	policy.Spec = policy.Spec.WithDefaults()
+	sit := controllers.Situation{Policy: policy, InCharge: inCharge, Nodes: s.readings.nodes, Synced: true, Now: now}
+	var err error
+	if sit.Measured, err = measuredBy(policy.Spec.Services); err != nil {
+		sit.Invalid = err.Error()
+	}
+	sit.Evidence = s.evidence(now, sit.Measured)
+	return sit
+}
+
+// measuredBy returns which Services a policy speaks of; nil means all.
+func measuredBy(scope v1alpha1.ServiceScope) (func(lag.Service) bool, error) {
+	if scope.NamespaceSelector == nil && scope.Selector == nil {
+		return nil, nil //nolint:nilnil // nil is the filter that lets all pass, see lag.Query.
+	}
+	namespaces, err := selectorOrAll(scope.NamespaceSelector)
+	if err != nil {
+		return nil, fmt.Errorf("spec.services.namespaceSelector: %w", err)
+	}
+	services, err := selectorOrAll(scope.Selector)
+	if err != nil {
+		return nil, fmt.Errorf("spec.services.selector: %w", err)
+	}
+	return func(s lag.Service) bool {
+		return namespaces.Matches(labels.Set(s.NamespaceLabels)) && services.Matches(labels.Set(s.Labels))
+	}, nil
+}
+
+func selectorOrAll(s *metav1.LabelSelector) (labels.Selector, error) {
+	if s == nil {
+		return labels.Everything(), nil
+	}
+	return metav1.LabelSelectorAsSelector(s)
+}
+
+// planned puts the controller's conclusion into a document. In Observe the controller decides nothing; the plan shows
+// all the same what it would recommend.
+func planned(sit controllers.Situation, s *session) *report.Plan {
+	c := controllers.Conclude(sit)
+	objective := objectiveOf(sit.Policy.Spec.Objective)
+	inputs := tuner.Inputs{Objective: objective, Bounds: sit.Policy.Spec.Bounds, Evidence: sit.Evidence, Bottleneck: c.Bottleneck}
+	if inputs.Bottleneck.Type == "" { // stalled: the controller does not look, we do
+		c.Verdict, c.Bottleneck = tuner.Verdict(sit.Evidence.Lag, objective), tuner.Diagnose(sit.Evidence, objective)
+		inputs.Bottleneck = c.Bottleneck
+	}
+	if inputs.Bounds == (v1alpha1.Bounds{}) {
+		inputs.Bounds = generousBounds()
+	}
+	decision := c.Decision
+	if decision.Reason == "" {
+		decision = tuner.Decide(inputs)
+	}
+	running := s.readings.running(s.current)
+	document := &report.Plan{
+		Policy: policyRef(sit.Policy),
+		Assessment: report.Assess(report.Basis{
+			Scope:     report.Scope{Selected: sit.Measured != nil},
+			Objective: objective, Evidence: sit.Evidence, Verdict: c.Verdict, Bottleneck: c.Bottleneck, Decision: decision,
+			Source: running.source, Assumed: running.assumed, NotSeen: s.notSeen(sit.Evidence),
+		}),
+		Conditions: wouldSet(c),
+		Nodes:      report.Nodes(sit.Nodes),
+		Step:       stepOf(c, sit.Nodes),
+		Curve:      curve(inputs, decision),
+	}
+	if sit.Policy.Spec.Bounds == (v1alpha1.Bounds{}) {
+		document.NotSeen = append(document.NotSeen, "bounds: the policy has none, so that nothing may be written; the recommendation stays within "+
+			generousLimits())
+	}
+	return document
+}
+
+func generousLimits() string {
+	b := generousBounds()
+	return fmt.Sprintf("QPS %d, burst %d and %d workers", b.KubeAPIQPS.Max, b.KubeAPIBurst.Max, b.ConcurrentEndpointSyncs.Max)
+}
+
+func objectiveOf(o v1alpha1.Objective) tuner.Objective {
+	maxLag, _ := o.MaxLag.Value()
+	return tuner.Objective{Percentile: float64(o.Percentile) / 100, MaxLag: maxLag, MinSamples: int(o.MinSamples)}
+}
+
+// curve is the tuner's, with the decision in its place.
+func curve(in tuner.Inputs, d tuner.Decision) []report.CurvePoint {
+	if len(in.Evidence.Demand.Changes) == 0 {
+		return []report.CurvePoint{}
+	}
+	var chosen tuner.Point
+	if d.Flags != (v1alpha1.Flags{}) {
+		all := d.Flags.Or(in.Evidence.Flags)
+		chosen = tuner.Point{
+			Flags: all, Worst: d.PredictedLag, Cost: d.Cost,
+			Prediction: tuner.Predict(in.Evidence.Demand, all, tuner.Calibrate(in.Evidence).Parameters),
+		}
+	}
+	return report.Curve(tuner.Curve(in), chosen)
+}
+
+func policyRef(p v1alpha1.EndpointSyncPolicy) report.PolicyRef {
+	return report.PolicyRef{
+		Name: report.Clean(p.Name), Mode: string(p.Spec.WithDefaults().Mode),
+		Paused: p.Annotations[v1alpha1.PauseAnnotation] == "true",
+	}
+}
+
+// wouldSet are the conditions that a conclusion leads to.
+func wouldSet(c controllers.Conclusion) []report.Condition {
+	const yes, no, unknown = string(metav1.ConditionTrue), string(metav1.ConditionFalse), string(metav1.ConditionUnknown)
+	ready := report.Condition{Status: yes, Reason: cmp.Or(c.Step.Reason, v1alpha1.ReasonReady), Message: report.Clean(c.Step.Message)}
+	reconciling := report.Condition{Status: no, Reason: v1alpha1.ReasonReady, Message: "nothing is under way"}
+	stalled := report.Condition{Status: no, Reason: v1alpha1.ReasonReady, Message: "nothing stands in the way"}
+	switch {
+	case c.Stalled != "":
+		stalled = report.Condition{Status: yes, Reason: c.Stalled, Message: report.Clean(c.Message)}
+		ready = stalled
+		ready.Status = no
+	case c.Step.Kind == rollout.Wait || c.Step.Kind == rollout.Start:
+		reconciling = ready
+		ready.Status = no
+	}
+	met := report.Condition{Status: unknown, Reason: v1alpha1.ReasonTooFewSamples, Message: report.Clean(c.Verdict.Message)}
+	switch c.Verdict.Outcome {
+	case tuner.Met:
+		met.Status, met.Reason = yes, v1alpha1.ReasonObjectiveMet
+	case tuner.Missed:
+		met.Status, met.Reason = no, v1alpha1.ReasonObjectiveMissed
+	case tuner.Inconclusive:
+	}
+	ready.Type, reconciling.Type, stalled.Type, met.Type = v1alpha1.ConditionReady, v1alpha1.ConditionReconciling,
+		v1alpha1.ConditionStalled, v1alpha1.ConditionObjectiveMet
+	return []report.Condition{met, ready, reconciling, stalled}
+}
+
+// stepOf is the rollout's next step with what the whole rollout costs.
+func stepOf(c controllers.Conclusion, nodes []v1alpha1.EndpointSyncNode) report.Step {
+	step := report.Step{
+		Kind: string(c.Step.Kind), Node: c.Step.Node, Revision: c.Step.Revision,
+		Reason: c.Step.Reason, Message: report.Clean(c.Step.Message), Flags: report.FlagsOf(c.Target.Flags),
+	}
+	if c.Stalled != "" && step.Kind == "" {
+		step.Kind, step.Reason, step.Message = string(rollout.Hold), c.Stalled, report.Clean(c.Message)
+	}
+	if c.Step.Kind != rollout.Start {
+		return step
+	}
+	for _, n := range nodes {
+		if !c.Target.Flags.Within(n.Status.Running) {
+			step.Restarts++
+		}
+	}
+	step.HandOver = handOver(nodes)
+	return step
+}
+
+// handOver says how long no kube-controller-manager acts during a rollout: as long as the last time, else as measured
+// on kubeadm clusters of Kubernetes v1.37.2.
+func handOver(nodes []v1alpha1.EndpointSyncNode) string {
+	for _, n := range nodes {
+		if last := n.Status.Last.HandOver; last != "" {
+			return "one hand-over, which took " + string(last) + " the last time"
+		}
+	}
+	if len(nodes) == 1 {
+		return "about 31 to 33 s without an acting kube-controller-manager"
+	}
+	return "one hand-over, about 15 to 17 s without an acting kube-controller-manager"
+}
+
+// fromStatus shows what the policy's status says, where nothing is measured.
+func fromStatus(policy v1alpha1.EndpointSyncPolicy, s *session) *report.Plan {
+	status, spec := policy.Status, policy.Spec.WithDefaults()
+	objective := objectiveOf(spec.Objective)
+	running := s.readings.running(s.current)
+	r := status.Recommended
+	predicted, _ := r.PredictedLag.Value()
+	document := &report.Plan{
+		Policy: policyRef(policy),
+		Assessment: report.Assess(report.Basis{
+			Scope:      report.Scope{Selected: spec.Services.NamespaceSelector != nil || spec.Services.Selector != nil},
+			Objective:  objective,
+			Evidence:   tuner.Evidence{Flags: running.flags},
+			Bottleneck: tuner.Bottleneck{Type: status.Bottleneck.Type, Message: status.Bottleneck.Message},
+			Decision: tuner.Decision{
+				Act:   r.Flags != (v1alpha1.Flags{}) && r.Reason == v1alpha1.ReasonObjectiveMissed,
+				Flags: r.Flags, Uncapped: r.Uncapped, PredictedLag: predicted, Cost: r.Cost, CurrentCost: r.CurrentCost,
+				Reason: r.Reason, Message: r.Message,
+			},
+			Source: running.source, Assumed: running.assumed,
+			NotSeen: []string{"anything that happened since the status was written: nothing was measured"},
+		}),
+		Conditions: report.Conditions(status.Conditions),
+		Nodes:      report.Nodes(s.readings.nodes),
+		Curve:      []report.CurvePoint{},
+		FromStatus: true,
+	}
+	document.Lag = report.StatusLag(status.Lag)
+	if met := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionObjectiveMet); met != nil {
+		document.Verdict = report.StatusVerdict(*met)
+	}
+	return document
+}
