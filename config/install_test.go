@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -137,6 +138,26 @@ func TestControllerPodMeetsTheRestrictedLevel(t *testing.T) {
 	}
 	if deployment.Spec.Replicas == nil || *deployment.Spec.Replicas != 2 || !slices.Contains(container.Args, "--leader-elect") {
 		t.Error("want two replicas with leader election")
+	}
+}
+
+func TestTheProgramTakesTheArgumentsOfThePods(t *testing.T) {
+	objects := render(t, "default")
+	pods := map[string]corev1.PodSpec{
+		controller: find[appsv1.Deployment](t, objects, "Deployment", controller).Spec.Template.Spec,
+		agent:      find[appsv1.DaemonSet](t, objects, "DaemonSet", agent).Spec.Template.Spec,
+	}
+	for name, pod := range pods {
+		t.Run(name, func(t *testing.T) {
+			container := onlyContainer(t, pod)
+			// Asked for help, the program parses all other arguments and does nothing.
+			arguments := slices.Concat([]string{"run", "."}, container.Args, []string{"--help"})
+			command := exec.CommandContext(t.Context(), "go", arguments...)
+			command.Dir = ".."
+			if out, err := command.CombinedOutput(); err != nil {
+				t.Errorf("go %s: %v\n%s", strings.Join(arguments, " "), err, out)
+			}
+		})
 	}
 }
 
