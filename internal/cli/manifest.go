@@ -60,7 +60,7 @@ func (o manifestOptions) run(out io.Writer) error {
 		return err
 	}
 	after, err := manifest.Edit(before, set)
-	if refused := (*manifest.RefusedError)(nil); errors.As(err, &refused) {
+	if _, refused := errors.AsType[*manifest.RefusedError](err); refused {
 		return refuse(fmt.Errorf("edit %s: %w", o.file, err))
 	}
 	if err != nil {

@@ -122,9 +122,9 @@ func commonLengths(a, b []line) [][]int32 {
 	for i := range table {
 		table[i] = make([]int32, len(b)+1)
 	}
-	for i := len(a) - 1; i >= 0; i-- {
-		for j := len(b) - 1; j >= 0; j-- {
-			if a[i] == b[j] {
+	for i, left := range slices.Backward(a) {
+		for j, right := range slices.Backward(b) {
+			if left == right {
 				table[i][j] = table[i+1][j+1] + 1
 			} else {
 				table[i][j] = max(table[i+1][j], table[i][j+1])

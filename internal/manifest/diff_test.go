@@ -44,17 +44,17 @@ func TestDiffLinesHoldBothTexts(t *testing.T) {
 	})
 	rapid.Check(t, func(t *rapid.T) {
 		before, after := text.Draw(t, "before"), text.Draw(t, "after")
-		var left, right string
+		var left, right strings.Builder
 		for _, l := range diffLines(splitLines(before), splitLines(after)) {
 			if l.kind != '+' {
-				left += l.text + l.ending
+				left.WriteString(l.text + l.ending)
 			}
 			if l.kind != '-' {
-				right += l.text + l.ending
+				right.WriteString(l.text + l.ending)
 			}
 		}
-		if left != before || right != after {
-			t.Fatalf("diffLines(%q, %q) holds %q and %q", before, after, left, right)
+		if left.String() != before || right.String() != after {
+			t.Fatalf("diffLines(%q, %q) holds %q and %q", before, after, &left, &right)
 		}
 	})
 }

@@ -21,6 +21,7 @@ func burst(value string) Setting { return Setting{Name: v1alpha1.FlagKubeAPIBurs
 func endpointWorkers(value string) Setting {
 	return Setting{Name: v1alpha1.FlagConcurrentEndpointSyncs, Value: value}
 }
+
 func sliceWorkers(value string) Setting {
 	return Setting{Name: v1alpha1.FlagConcurrentServiceEndpointSyncs, Value: value}
 }
@@ -235,8 +236,7 @@ func TestSettingsLeaveAbsentFlagsOut(t *testing.T) {
 
 // reason returns why an error refuses, "" if it does not.
 func reason(err error) string {
-	var refused *RefusedError
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*RefusedError](err); ok {
 		return refused.Reason
 	}
 	return ""

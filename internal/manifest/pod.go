@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"maps"
 	"path"
+	"slices"
 	"strings"
 
 	sigsyaml "sigs.k8s.io/yaml"
@@ -81,10 +82,8 @@ func findContainer(decoded any) (int, error) {
 		return 0, unsupported("the manifest is not a v1 Pod with a name")
 	}
 	initial, _ := field(decoded, "spec", "initContainers").([]any)
-	for _, container := range initial {
-		if mentionsKCM(container) {
-			return 0, unsupported("an init container runs %s", kcm)
-		}
+	if slices.ContainsFunc(initial, mentionsKCM) {
+		return 0, unsupported("an init container runs %s", kcm)
 	}
 	containers, _ := field(decoded, "spec", "containers").([]any)
 	found := -1
@@ -107,7 +106,7 @@ func findContainer(decoded any) (int, error) {
 		return 0, unsupported("the command and args of the container must be lists of strings")
 	case len(command) == 0:
 		return 0, unsupported("the container has no command: which program its args go to is up to the image")
-	case programIndex(append(command[:len(command):len(command)], args...)) < 0:
+	case programIndex(append(slices.Clip(command), args...)) < 0:
 		return 0, unsupported("the container does not run %s itself: a shell or another program stands in front", kcm)
 	}
 	return found, nil

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -63,7 +64,7 @@ func drawSettings(t *rapid.T) []Setting {
 		case 0:
 			set = append(set, without(flag.Name))
 		case 1:
-			set = append(set, Setting{Name: flag.Name, Value: fmt.Sprint(rapid.Int32Range(1, flag.Max).Draw(t, "value"))})
+			set = append(set, Setting{Name: flag.Name, Value: strconv.Itoa(rapid.IntRange(1, int(flag.Max)).Draw(t, "value"))})
 		}
 	}
 	return set
@@ -123,8 +124,8 @@ func FuzzEdit(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, in []byte, rate, workers uint16, absent bool) {
 		_, err := tryEdit(in, []Setting{
-			{Name: v1alpha1.FlagKubeAPIQPS, Value: fmt.Sprint(rate)},
-			{Name: v1alpha1.FlagConcurrentEndpointSyncs, Value: fmt.Sprint(workers), Absent: absent},
+			{Name: v1alpha1.FlagKubeAPIQPS, Value: strconv.Itoa(int(rate))},
+			{Name: v1alpha1.FlagConcurrentEndpointSyncs, Value: strconv.Itoa(int(workers)), Absent: absent},
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -216,7 +217,8 @@ func tryEdit(in []byte, set []Setting) (done bool, wrong error) {
 	if !recognised {
 		return true, errors.New("DefinesKCM does not recognise what Edit accepts")
 	}
-	if again, err := Edit(out, set); err != nil || !bytes.Equal(again, out) {
+	again, err := Edit(out, set)
+	if err != nil || !bytes.Equal(again, out) {
 		return true, fmt.Errorf("a second Edit: %w\n%s", err, Diff("manifest", out, again))
 	}
 	before, err := strippedPod(in)
@@ -234,7 +236,8 @@ func tryEdit(in []byte, set []Setting) (done bool, wrong error) {
 	if err != nil || removed(original, set) {
 		return true, err
 	}
-	if back, err := Edit(out, original); err != nil || !bytes.Equal(back, in) {
+	back, err := Edit(out, original)
+	if err != nil || !bytes.Equal(back, in) {
 		return true, fmt.Errorf("and back: %w\n%s", err, Diff("manifest", in, back))
 	}
 	return true, nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode/utf16"
@@ -18,18 +19,26 @@ const (
 )
 
 // swap returns a change that replaces the first occurrence.
-func swap(old, new string) func(string) string {
+func swap(old, by string) func(string) string {
 	return func(text string) string {
 		if !strings.Contains(text, old) {
 			panic("not in the manifest: " + old)
 		}
-		return strings.Replace(text, old, new, 1)
+		return strings.Replace(text, old, by, 1)
 	}
 }
 
 // args returns a change that appends arguments as lines.
 func args(lines ...string) func(string) string {
 	return swap(last, last+"    - "+strings.Join(lines, "\n    - ")+"\n")
+}
+
+// upTo returns a change that cuts the manifest before the first occurrence.
+func upTo(part string) func(string) string {
+	return func(text string) string {
+		head, _, _ := strings.Cut(text, part)
+		return head
+	}
 }
 
 func to(text string) func(string) string { return func(string) string { return text } }
@@ -63,8 +72,8 @@ func TestUnsupportedManifests(t *testing.T) {
 		"carriage returns alone":             {func(s string) string { return strings.ReplaceAll(s, "\n", "\r") }, "carriage return"},
 		"a carriage return within a line":    {swap("=true\n", "=true\r # x\n"), "carriage return"},
 		"tabs for indentation":               {func(s string) string { return strings.ReplaceAll(s, "    -", "\t-") }, "YAML"},
-		"truncated in a scalar":              {func(s string) string { return s[:strings.Index(s, "kube-controller-manager\n    - --all")] }, ""},
-		"truncated before the command":       {func(s string) string { return s[:strings.Index(s, "  - command")] }, "no container"},
+		"truncated in a scalar":              {upTo("kube-controller-manager\n    - --all"), ""},
+		"truncated before the command":       {upTo("  - command"), "no container"},
 		"a dash and a tab":                   {swap(last, last+"    -\t--v=2\n"), "YAML"},
 		"an unclosed quote":                  {args(`"--v=2`), "YAML"},
 		"two documents":                      {func(s string) string { return s + "---\n" + s }, "one YAML document"},
@@ -245,7 +254,7 @@ func TestRefusedSettings(t *testing.T) {
 func TestLimitsAreInclusive(t *testing.T) {
 	in := readTestdata(t, "kubeadm.in.yaml")
 	for _, flag := range (v1alpha1.Flags{}).List() {
-		for _, value := range []string{"1", fmt.Sprint(flag.Max)} {
+		for _, value := range []string{"1", strconv.Itoa(int(flag.Max))} {
 			set := []Setting{{Name: flag.Name, Value: value}}
 			checkInvariants(t, in, mustEdit(t, in, set), set)
 		}
@@ -253,12 +262,13 @@ func TestLimitsAreInclusive(t *testing.T) {
 }
 
 func TestHostileDocumentsStaySmall(t *testing.T) {
-	bomb := "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
+	var bomb strings.Builder
+	fmt.Fprintf(&bomb, "a: &a [%s]\n", strings.Repeat("x, ", 10))
 	for level := 'b'; level < 'k'; level++ {
-		bomb += fmt.Sprintf("%c: &%c [%s]\n", level, level, strings.Repeat(fmt.Sprintf("*%c, ", level-1), 10))
+		fmt.Fprintf(&bomb, "%c: &%c [%s]\n", level, level, strings.Repeat(fmt.Sprintf("*%c, ", level-1), 10))
 	}
 	tests := map[string]string{
-		"aliases of aliases":   bomb,
+		"aliases of aliases":   bomb.String(),
 		"deep flow lists":      strings.Repeat("[", MaxBytes-1),
 		"deep block lists":     strings.Repeat("- ", MaxBytes/2-1),
 		"deep flow mappings":   strings.Repeat("{a: ", MaxBytes/4-1),
@@ -311,8 +321,8 @@ func TestDefinesKCM(t *testing.T) {
 		"only in the second document":        {func(s string) string { return "kind: Service\n---\n" + s }, false},
 		"not a Pod":                          {swap("kind: Pod", "kind: Deployment"), false},
 		"empty":                              {to(""), false},
-		"truncated where it is no YAML":      {func(s string) string { return s[:strings.Index(s, "kind: Pod")+3] }, false},
-		"truncated where it is still a Pod":  {func(s string) string { return s[:strings.Index(s, "    image:")] }, true},
+		"truncated where it is no YAML":      {upTo("d: Pod"), false},
+		"truncated where it is still a Pod":  {upTo("    image:"), true},
 		"binary":                             {to("\x7fELF\x00\x00"), false},
 		"larger than what the kubelet reads": {func(s string) string { return s + strings.Repeat("#", kubeletMaxBytes) }, false},
 		"larger than what Edit takes":        {func(s string) string { return s + strings.Repeat("#", MaxBytes) }, true},

@@ -99,8 +99,7 @@ func maximum(name string) int32 {
 }
 
 func reasonOf(err error) string {
-	var refused *RefusedError
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*RefusedError](err); ok {
 		return refused.Reason
 	}
 	return v1alpha1.ReasonUnsupportedManifest
