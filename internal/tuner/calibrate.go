@@ -3,6 +3,7 @@ package tuner
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -20,20 +21,24 @@ const (
 	// minWrites is how many writes between two scrapes make their mean latency worth using.
 	minWrites = 20
 
-	// loadContrast is how much busier than the quietest the busiest interval must be for a capacity to be read off the
-	// rise of latency between them.
+	// loadContrast is how much longer than a quiet write a write under load must take for a capacity to be read off the
+	// difference.
 	loadContrast = 1.5
 
-	// capacityReserve is what the API server is assumed to take beyond the busiest second that was seen, in multiples of
-	// it, where its latency did not show a limit.
-	capacityReserve = 2
+	// waitingContrast is the same for those who changed Pods to count as waiting for the API server.
+	waitingContrast = 3
 
-	// seenReserve is the least reserve beyond the busiest second, whatever the latency says: it did take those.
-	seenReserve = 1.1
+	// assumedReserve is what the API server is assumed to take, in multiples of the busiest second that was seen, where
+	// its latency did not show a limit; seenReserve is the least, whatever the latency says: it did take those.
+	assumedReserve = 2
+	seenReserve    = 1.1
+
+	// episodeGap is how long no Pod changes between two episodes.
+	episodeGap = 5 * time.Second
 )
 
-// Bounds of what a calibration may claim: faster than any network, slower than any request that succeeds in time, and
-// a fraction of what a small etcd takes.
+// What a calibration may claim at most: a base latency faster than a loopback connection allows or slower than any
+// request that is worth waiting for, watches that take longer than a write, and less than any API server takes.
 const (
 	minBase     = 500 * time.Microsecond
 	maxBase     = 2 * time.Second
@@ -41,60 +46,55 @@ const (
 	minCapacity = 50.0
 )
 
-// interval is what one pair of scrapes says.
-type interval struct {
-	writes  float64 // sent by kube-controller-manager
-	rate    float64 // of all writes that we know of, Pods' own included, per second
-	latency float64 // of one write, without the wait for a token, in seconds
-}
-
 // Calibrate takes the model's parameters from what was seen under the running flags. What a run at low rates cannot
-// show is assumed, on the careful side, and the basis says so.
+// show is assumed, and the basis says so.
 func Calibrate(e Evidence) Calibration {
 	peak := busiestSecond(e.Demand)
-	floor := firstPercentile(e.Demand)
-	intervals := intervalsOf(e)
+	first := firstPercentile(e.Demand)
+	base := quietLatency(e.Signals)
 	var c Calibration
-	base, capacity := fit(intervals)
-	switch {
-	case len(intervals) == 0:
-		c.Base = clamp(floor, minBase, maxBase)
-		c.Basis = fmt.Sprintf("write latency taken from the quickest changes (%v), as there are no signals", rounded(c.Base))
-	default:
-		c.Base = clamp(seconds(base), minBase, maxBase)
-		c.Delay = clamp(floor-c.Base, 0, maxDelay)
-		c.Basis = fmt.Sprintf("write latency %v from kube-controller-manager's metrics", rounded(c.Base))
+	if base > 0 {
+		c.Base = clamp(base, minBase, maxBase)
+		c.Delay = clamp(first-c.Base, 0, maxDelay)
+		c.Basis = fmt.Sprintf("a quiet write takes %v by the metrics", c.Base.Round(100*time.Microsecond))
+	} else {
+		c.Base = clamp(first, minBase, maxBase)
+		c.Basis = fmt.Sprintf("a quiet write is taken to need %v, as the quickest changes did (no metrics)", rounded(c.Base))
 	}
-	if capacity > 0 {
-		c.Capacity = max(capacity, seenReserve*peak, minCapacity)
-		c.Basis += fmt.Sprintf("; API server capacity %.0f writes/s from how latency rose with load", c.Capacity)
+	c.PodLatency = time.Duration(podWork * float64(c.Base))
+	load := busiestStart(e)
+	if load.latency.Seconds() < loadContrast*c.Base.Seconds() {
+		c.Capacity = max(assumedReserve*peak, minCapacity)
+		c.Basis += fmt.Sprintf("; the API server is assumed to take %.0f writes/s, %d times the busiest second seen",
+			c.Capacity, assumedReserve)
 		return c
 	}
-	c.Capacity = max(capacityReserve*peak, minCapacity)
-	c.Basis += fmt.Sprintf("; API server capacity assumed to be %.0f writes/s, %d times the busiest second seen",
-		c.Capacity, capacityReserve)
+	c.PodLatency = time.Duration(podWork * float64(load.latency))
+	c.Capacity = max((load.writes+load.pods)/(load.latency-c.Base).Seconds(), seenReserve*peak, minCapacity)
+	c.Basis += fmt.Sprintf(", %v under load, so the API server takes %.0f/s", rounded(load.latency), c.Capacity)
+	if load.latency.Seconds() >= waitingContrast*c.Base.Seconds() && load.pods >= 2 {
+		c.Writers = int(math.Round(load.pods))
+		c.Basis += fmt.Sprintf(" and those who changed Pods waited for it (%d at a time)", c.Writers)
+	}
 	return c
 }
 
 func clamp[T cmp.Ordered](v, low, high T) T { return min(max(v, low), high) }
 
-// intervalsOf returns the intervals between scrapes of one process in which it wrote enough.
-func intervalsOf(e Evidence) []interval {
-	var out []interval
-	for i := 1; i < len(e.Signals); i++ {
-		a, b := e.Signals[i-1], e.Signals[i]
-		took, writes := b.Time.Sub(a.Time).Seconds(), float64(b.Writes-a.Writes)
-		if !sameProcess(a, b) || writes < minWrites {
+// quietLatency is the lowest mean latency of a write, without the wait for tokens, between two scrapes; 0 without any.
+func quietLatency(signals []Sample) time.Duration {
+	var lowest time.Duration
+	for i := 1; i < len(signals); i++ {
+		a, b := signals[i-1], signals[i]
+		if !sameProcess(a, b) || b.Writes-a.Writes < minWrites {
 			continue
 		}
-		latency := (b.RequestTime - a.RequestTime - b.LimiterWait + a.LimiterWait).Seconds() / writes
-		if latency <= 0 {
-			continue
+		latency := (b.RequestTime - a.RequestTime - b.LimiterWait + a.LimiterWait) / time.Duration(b.Writes-a.Writes)
+		if latency > 0 && (lowest == 0 || latency < lowest) {
+			lowest = latency
 		}
-		changes := changesBetween(e.Demand, a.Time, b.Time)
-		out = append(out, interval{writes: writes, rate: (writes + float64(changes)) / took, latency: latency})
 	}
-	return out
+	return lowest
 }
 
 // sameProcess reports whether the difference of two samples means anything.
@@ -102,72 +102,116 @@ func sameProcess(a, b Sample) bool {
 	return a.ProcessStart.Equal(b.ProcessStart) && b.Time.After(a.Time) && b.Writes >= a.Writes
 }
 
-func changesBetween(d lag.Demand, from, to time.Time) int {
-	n := 0
-	for _, c := range d.Changes {
-		if at := d.Start.Add(c.At); !c.Startup && at.After(from) && !at.After(to) {
-			n++
-		}
-	}
-	return n
+// loaded is what writes took while Pods changed.
+type loaded struct {
+	latency time.Duration
+	// writes of endpoint controllers and changes of Pods in flight, on average.
+	writes, pods float64
 }
 
-// fit reads base latency and capacity off the processor-sharing formula latency = base / (1 - rate/capacity), linear in
-// 1/latency, by least squares weighted with the writes. Capacity is 0 if the intervals do not show one.
-func fit(intervals []interval) (base, capacity float64) {
-	var weight, x, y float64
-	lowest, highest := 0.0, 0.0
-	for i, v := range intervals {
-		weight, x, y = weight+v.writes, x+v.writes*v.rate, y+v.writes/v.latency
-		if i == 0 || v.rate < lowest {
-			lowest = v.rate
+// busiestStart reads the latency of writes under load off the start of the largest episode: until the bucket is empty,
+// no change waits for a token, so the first ones are published as fast as workers and API server allow. Both the mean
+// lag of those and the pace at which so many workers publish are upper bounds of one write's latency.
+func busiestStart(e Evidence) loaded {
+	episode := largestEpisode(e.Demand.Changes)
+	if len(episode) == 0 || !complete(e.Flags) {
+		return loaded{}
+	}
+	workers := [apis]int{int(e.Flags.ConcurrentServiceEndpointSyncs), int(e.Flags.ConcurrentEndpointSyncs)}
+	var out loaded
+	for in := range apis {
+		first := firstPublished(episode, in, int(e.Flags.KubeAPIBurst))
+		if len(first) <= workers[in] {
+			return loaded{}
 		}
-		highest = max(highest, v.rate)
+		var sum time.Duration
+		for _, p := range first {
+			sum += p.lag
+		}
+		last := first[len(first)-1].at
+		pace := (last - first[workers[in]-1].at) * time.Duration(workers[in]) / time.Duration(len(first)-workers[in])
+		latency := min(sum/time.Duration(len(first)), pace)
+		changing := rateUntil(episode, last) * latency.Seconds()
+		out.latency += latency / time.Duration(apis)
+		out.writes += min(float64(workers[in]), changing)
+		out.pods += podWork * changing / float64(apis)
 	}
-	if weight == 0 {
-		return 0, 0
-	}
-	x, y = x/weight, y/weight
-	if highest < loadContrast*lowest {
-		return 1 / y, 0
-	}
-	var xx, xy float64
-	for _, v := range intervals {
-		xx += v.writes * (v.rate - x) * (v.rate - x)
-		xy += v.writes * (v.rate - x) * (1/v.latency - y)
-	}
-	slope := xy / xx
-	if slope >= 0 {
-		return 1 / y, 0
-	}
-	intercept := y - slope*x
-	return 1 / intercept, -intercept / slope
+	return out
 }
 
-// busiestSecond is the highest rate of writes seen over one second: Pods changing, and changes published in either API.
+// largestEpisode is the longest run of changes without a gap, those of a hand-over left out.
+func largestEpisode(changes []lag.Change) []lag.Change {
+	best, from := changes[:0], 0
+	for i := range changes {
+		if i > from && changes[i].At-changes[i-1].At > episodeGap {
+			from = i
+		}
+		if changes[i].Startup || changes[i].HandOver {
+			from = i + 1
+			continue
+		}
+		if i+1-from > len(best) {
+			best = changes[from : i+1]
+		}
+	}
+	return best
+}
+
+// publication is when a change was published, and how late.
+type publication struct{ at, lag time.Duration }
+
+// firstPublished returns the first n changes of an episode that were published in an API, in that order.
+func firstPublished(episode []lag.Change, in api, n int) []publication {
+	var out []publication
+	for _, c := range episode {
+		class, late := c.SliceClass, c.SliceLag
+		if in == endpointsAPI {
+			class, late = c.EndpointsClass, c.EndpointsLag
+		}
+		if class == lag.Closed {
+			out = append(out, publication{c.At + late, late})
+		}
+	}
+	slices.SortFunc(out, func(a, b publication) int { return cmp.Compare(a.at, b.at) })
+	return out[:min(n, len(out))]
+}
+
+// rateUntil is how many Pods changed per second from the start of an episode until then.
+func rateUntil(episode []lag.Change, until time.Duration) float64 {
+	n, _ := slices.BinarySearchFunc(episode, until, func(c lag.Change, t time.Duration) int { return cmp.Compare(c.At, t) })
+	took := min(until, episode[len(episode)-1].At) - episode[0].At
+	return float64(n) / max(took.Seconds(), 0.01)
+}
+
+// busiestSecond is the most work seen in one second: changes published in either API, and Pods changing.
 func busiestSecond(d lag.Demand) float64 {
-	var at []time.Duration
+	type write struct {
+		at   time.Duration
+		work float64
+	}
+	var writes []write
 	for _, c := range d.Changes {
 		if c.Startup {
 			continue
 		}
-		at = append(at, c.At)
+		writes = append(writes, write{c.At, podWork})
 		if c.SliceClass == lag.Closed {
-			at = append(at, c.At+c.SliceLag)
+			writes = append(writes, write{c.At + c.SliceLag, 1})
 		}
 		if c.EndpointsClass == lag.Closed {
-			at = append(at, c.At+c.EndpointsLag)
+			writes = append(writes, write{c.At + c.EndpointsLag, 1})
 		}
 	}
-	slices.Sort(at)
-	most, first := 0, 0
-	for i := range at {
-		for at[i]-at[first] >= time.Second {
-			first++
+	slices.SortFunc(writes, func(a, b write) int { return cmp.Compare(a.at, b.at) })
+	most, work, first := 0.0, 0.0, 0
+	for _, w := range writes {
+		work += w.work
+		for ; w.at-writes[first].at >= time.Second; first++ {
+			work -= writes[first].work
 		}
-		most = max(most, i-first+1)
+		most = max(most, work)
 	}
-	return float64(most)
+	return most
 }
 
 // firstPercentile is the lag that one change in a hundred beats: what a change takes that waits for nothing.

@@ -9,15 +9,9 @@ import (
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 )
 
-const (
-	// loadBin is the resolution, in seconds, at which changing Pods load the modelled API server: long against one
-	// write, short against an episode.
-	loadBin = 0.25
-
-	// maxArrivals bounds what one replay takes, and so how long a search takes: 20,000 changes are replayed in some ten
-	// milliseconds, and a decision needs a few hundred replays.
-	maxArrivals = 20_000
-)
+// maxArrivals bounds what one replay takes, and so how long a search takes: 20,000 changes are replayed in some ten
+// milliseconds, and a decision needs a few hundred replays.
+const maxArrivals = 20_000
 
 // row is one line of a verdict: an API and a direction, with the arrivals that count there.
 type row struct {
@@ -63,7 +57,6 @@ func newReplay(d lag.Demand, model Parameters, now time.Time) *replay {
 		r.add(c, n)
 	}
 	r.trace.services = len(numbers)
-	r.trace.load = loadOf(r.trace.arrivals)
 	r.misses = make([]int, len(r.rows))
 	return r
 }
@@ -113,34 +106,17 @@ func (r *replay) row(in api, d lag.Direction) int8 {
 	return int8(i) //nolint:gosec // two APIs, two directions
 }
 
-// loadOf is the rate at which Pods change, as steps.
-func loadOf(arrivals []arrival) []loadStep {
-	var steps []loadStep
-	for i := 0; i < len(arrivals); {
-		bin := math.Floor(arrivals[i].at / loadBin)
-		n := i
-		for n < len(arrivals) && arrivals[n].at < (bin+1)*loadBin {
-			n++
-		}
-		n = max(n, i+1)
-		if len(steps) > 0 && steps[len(steps)-1].at == bin*loadBin {
-			steps = steps[:len(steps)-1]
-		}
-		steps = append(steps, loadStep{bin * loadBin, float64(n-i) / loadBin}, loadStep{(bin + 1) * loadBin, 0})
-		i = n
-	}
-	return steps
-}
-
 // run replays everything under flags. The results stay valid until the next run.
-func (r *replay) run(flags v1alpha1.Flags) {
+func (r *replay) run(flags v1alpha1.Flags) { r.runUnder(flags, r.model) }
+
+func (r *replay) runUnder(flags v1alpha1.Flags, model Parameters) {
 	r.sim.stop = nil
-	r.sim.run(&r.trace, flags, r.model)
+	r.sim.run(&r.trace, flags, model)
 }
 
 // meets reports whether under flags the percentile of every row would have been at most target, in seconds. It gives up
 // as soon as one row cannot be.
-func (r *replay) meets(flags v1alpha1.Flags, percentile, target float64) bool {
+func (r *replay) meets(flags v1alpha1.Flags, model Parameters, percentile, target float64) bool {
 	allowed := filled(r.misses, len(r.rows), 0)
 	for i, w := range r.rows {
 		allowed[i] = len(w.arrivals) - rank(percentile, len(w.arrivals))
@@ -153,7 +129,7 @@ func (r *replay) meets(flags v1alpha1.Flags, percentile, target float64) bool {
 		}
 		return !met
 	}
-	r.sim.run(&r.trace, flags, r.model)
+	r.sim.run(&r.trace, flags, model)
 	return met
 }
 

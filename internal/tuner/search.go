@@ -1,7 +1,9 @@
 package tuner
 
 import (
+	"math"
 	"slices"
+	"time"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 )
@@ -10,6 +12,11 @@ const (
 	// margin is the part of the objective that is kept in reserve: a model that is right within 15 to 20 % then chooses
 	// settings that meet it.
 	margin = 0.20
+
+	// tokensMargin is the same for the limiters alone, on an API server that never binds. It is larger, because a change
+	// that waited for its token still has to be written; and it keeps an API server that is believed to be slow from
+	// hiding that tokens are short.
+	tokensMargin = 0.40
 
 	// plateau is how much worse than the best reachable lag a setting may be where the objective is out of reach: beyond
 	// that point more requests buy nothing that could be measured.
@@ -26,7 +33,7 @@ const (
 
 	// workersHeadroom is what is added to the fewest workers that do: they are nearly free, and write latency under a
 	// rate that was never seen is the least certain number here.
-	workersHeadroom = 1.3
+	workersHeadroom = 2
 )
 
 // space is what a search may choose from: for each flag a closed range. low == high fixes a flag.
@@ -71,56 +78,114 @@ type choice struct {
 	lag float64
 }
 
+// aim is what a setting must reach, in seconds at the percentile in every row: under the model as calibrated, and with
+// an API server that never binds.
+type aim struct {
+	percentile, lag, tokens float64
+}
+
+// unbound is the model with an API server that never binds, and Pods that change when they did.
+func (p Parameters) unbound() Parameters {
+	return Parameters{Base: p.Base, Delay: p.Delay, PodLatency: time.Duration(podWork * float64(p.Base))}
+}
+
+// paced is the model with Pods that change at their own pace, whoever changes them: the careful one of the two, because
+// an API server that slows the cause of the changes down flatters whatever it is asked to predict.
+func (p Parameters) paced() Parameters {
+	p.Writers = 0
+	return p
+}
+
+// aimAt is the objective with its margins, or, where even the best setting of the space misses that, as good as the
+// best. Both parts are nondecreasing functions of maxLag, and so a looser objective never costs more.
+func (r *replay) aimAt(best v1alpha1.Flags, percentile, maxLag float64) aim {
+	r.runUnder(best, r.model.unbound())
+	tokens := r.worst(percentile)
+	r.runUnder(best, r.model.paced())
+	return aim{
+		percentile: percentile,
+		lag:        max(maxLag*(1-margin), r.worst(percentile)*(1+plateau)),
+		tokens:     max(maxLag*(1-tokensMargin), tokens*(1+plateau)),
+	}
+}
+
+// reaches reports whether a setting does.
+func (r *replay) reaches(f v1alpha1.Flags, a aim) bool {
+	return r.meets(f, r.model.unbound(), a.percentile, a.tokens) && r.meets(f, r.model.paced(), a.percentile, a.lag)
+}
+
 // search finds the cheapest setting of the space under which the recorded demand meets maxLag, in seconds, with margin;
-// where even the best setting does not, the cheapest one that is as good as the best. The target that decides is a
-// nondecreasing function of maxLag, and so a looser objective never costs more.
+// where even the best setting does not, the cheapest one that is as good as the best.
 func (r *replay) search(s space, percentile, maxLag float64) choice {
-	r.run(s.high)
-	target := max(maxLag*(1-margin), r.worst(percentile)*(1+plateau))
+	a := r.aimAt(s.high, percentile, maxLag)
 	best, bestCost := s.high, Cost(s.high)
-	for _, qps := range steps(max(s.low.KubeAPIQPS, min(r.steadyQPS(), s.high.KubeAPIQPS)), s.high.KubeAPIQPS) {
+	lowest := clamp(r.steadyQPS(), s.low.KubeAPIQPS, s.high.KubeAPIQPS)
+	for _, qps := range steps(lowest, s.high.KubeAPIQPS) {
 		f := s.high
 		f.KubeAPIQPS = qps
-		low := min(max(s.low.KubeAPIBurst, stallSeconds*qps), s.high.KubeAPIBurst)
-		f.KubeAPIBurst = low
+		f.KubeAPIBurst = clamp(stallSeconds*qps, s.low.KubeAPIBurst, s.high.KubeAPIBurst)
 		if Cost(f) >= bestCost {
 			break // QPS only rises from here on
 		}
-		bursts := steps(low, max(low, min(s.high.KubeAPIBurst, refillSeconds*qps)))
-		i, _ := slices.BinarySearchFunc(bursts, true, func(burst int32, _ bool) int {
-			f.KubeAPIBurst = burst
-			if r.meets(f, percentile, target) {
-				return 0
-			}
-			return -1
-		})
-		if i == len(bursts) {
-			continue
-		}
-		f.KubeAPIBurst = bursts[i]
-		if cost := Cost(f); cost < bestCost {
-			best, bestCost = f, cost
+		if f, found := r.leastBurst(f, s, a); found && Cost(f) < bestCost {
+			best, bestCost = f, Cost(f)
 		}
 	}
-	best = r.fewestWorkers(best, s, percentile, target)
+	best = r.fewestWorkers(best, s, a)
 	r.run(best)
 	return choice{flags: best, lag: r.worst(percentile)}
 }
 
-// fewestWorkers lowers the worker counts of a setting as far as it still meets the target, and adds headroom. Both
-// controllers get the same count where the space allows: they do the same work on the same Services.
-func (r *replay) fewestWorkers(f v1alpha1.Flags, s space, percentile, target float64) v1alpha1.Flags {
-	counts := steps(1, v1alpha1.MaxWorkers)
-	i, _ := slices.BinarySearchFunc(counts, true, func(count int32, _ bool) int {
-		if r.meets(s.withWorkers(f, count), percentile, target) {
+// leastBurst raises the burst of a setting until it reaches the aim, if it can.
+func (r *replay) leastBurst(f v1alpha1.Flags, s space, a aim) (v1alpha1.Flags, bool) {
+	most := max(f.KubeAPIBurst, min(s.high.KubeAPIBurst, refillSeconds*f.KubeAPIQPS))
+	bursts := steps(f.KubeAPIBurst, most)
+	i := leastReaching(bursts, func(burst int32) bool {
+		f.KubeAPIBurst = burst
+		return r.reaches(f, a)
+	})
+	if i == len(bursts) {
+		return f, false
+	}
+	f.KubeAPIBurst = bursts[i]
+	return f, true
+}
+
+// leastReaching is the index of the first value that reaches, if all after it do; else of one that does and whose
+// predecessor does not. It is len(values) if the last does not reach.
+func leastReaching(values []int32, reaches func(int32) bool) int {
+	i, _ := slices.BinarySearchFunc(values, true, func(v int32, _ bool) int {
+		if reaches(v) {
 			return 0
 		}
 		return -1
 	})
+	return i
+}
+
+// fewestWorkers lowers the worker counts of a setting as far as it still reaches the aim, but not below what Little's
+// law asks for at the peak, and adds headroom to either. Both controllers get the same count where the space allows:
+// they do the same work on the same Services.
+func (r *replay) fewestWorkers(f v1alpha1.Flags, s space, a aim) v1alpha1.Flags {
+	counts := steps(1, v1alpha1.MaxWorkers)
+	i := leastReaching(counts, func(count int32) bool { return r.reaches(s.withWorkers(f, count), a) })
 	if i == len(counts) {
 		return f
 	}
-	return s.withWorkers(f, int32(workersHeadroom*float64(counts[i])+0.999))
+	busy := r.peakRate() * max(r.model.PodLatency.Seconds()/podWork, r.model.Base.Seconds())
+	return s.withWorkers(f, int32(math.Ceil(workersHeadroom*max(float64(counts[i]), min(busy, v1alpha1.MaxWorkers)))))
+}
+
+// peakRate is the most changes in one second.
+func (r *replay) peakRate() float64 {
+	most, first := 0, 0
+	for i, a := range r.trace.arrivals {
+		for a.at-r.trace.arrivals[first].at >= 1 {
+			first++
+		}
+		most = max(most, i-first+1)
+	}
+	return float64(most)
 }
 
 // withWorkers gives both controllers so many workers, as far as the space allows.
@@ -134,7 +199,7 @@ func (s space) withWorkers(f v1alpha1.Flags, count int32) v1alpha1.Flags {
 // steadyQPS is the QPS that the recording needs in the long run, with headroom: the busier controller's writes in the
 // run before, over the length of the recording but at least five minutes, so that one episode is not taken for a rate.
 func (r *replay) steadyQPS() int32 {
-	syncs := max(r.sim.kcm[sliceAPI].signals.Syncs, r.sim.kcm[endpointsAPI].signals.Syncs)
+	syncs := max(r.sim.kcm[sliceAPI].totals.syncs, r.sim.kcm[endpointsAPI].totals.syncs)
 	return int32(steadyHeadroom * float64(syncs) / max(r.end, 300))
 }
 

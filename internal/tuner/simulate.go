@@ -12,8 +12,11 @@ import (
 // Each of the two endpoint controllers has a token bucket of its own (one client, one limiter), a queue that holds a
 // Service once however often it changes, and workers that take Services in order. A worker reads the Service's state
 // when it starts, waits for a token, and writes once. A Service that changes while a worker has it is queued again when
-// that worker is done, so that no Service is ever in two hands. The writes of both controllers, and those that changed
-// the Pods in the first place, share one API server (server.go).
+// that worker is done, so that no Service is ever in two hands.
+//
+// The writes of both controllers share one API server (server.go) with those that change the Pods in the first place.
+// So Pods change later in the simulation than they did in the recording if the server has more to do, and where those
+// who change Pods were waiting for the server, they will again: with Writers of them, the next begins when one is done.
 //
 // Times inside the simulation are seconds since the start of the trace, as float64: exact to better than a microsecond
 // over a month.
@@ -31,8 +34,6 @@ const (
 type trace struct {
 	arrivals []arrival
 	services int
-	// load is the rate at which Pods were seen changing, in writes per second: piecewise constant.
-	load []loadStep
 }
 
 // arrival is one change of one Service.
@@ -41,9 +42,6 @@ type arrival struct {
 	service int32
 	in      [apis]bool // whether it concerns that API
 }
-
-// loadStep says that from at on, Pods change at rate writes per second.
-type loadStep struct{ at, rate float64 }
 
 // unresolved marks a change that the simulation did not see published.
 const unresolved = math.MaxFloat64
@@ -55,12 +53,20 @@ type simulation struct {
 	now    float64
 	server server
 	kcm    [apis]controller
+	// changed is when each arrival came about in the simulation.
+	changed []float64
+	// issued and arrived count the Pod changes that were begun and that came about; issueAt is when the last was begun.
+	issued, arrived int
+	issueAt         float64
 	// lag of each arrival per API, in seconds; unresolved until it is published.
 	lag [apis][]float64
 	// next links the arrivals of one Service that one sync will publish together; -1 ends.
 	next [apis][]int32
 	// stop, if set, is asked after each publication whether the rest is still of interest.
-	stop func(r api, arrival int32, lag float64) bool
+	stop func(in api, arrival int32, lag float64) bool
+	// scrape, if set, is called at scrapeAt and then as many seconds later as it returns.
+	scrape   func(*simulation) float64
+	scrapeAt float64
 }
 
 // controller is one endpoint controller.
@@ -73,8 +79,14 @@ type controller struct {
 	first   []int32 // of each Service, the first arrival that no sync has taken up yet; -1 if there is none
 	last    []int32
 	waiting ring[sync] // for a token, in the order in which they asked
-	signals QueueSample
-	limited float64 // seconds spent waiting for tokens, in all
+	queued  []float64  // of each Service, when it was queued last
+	totals  totals
+}
+
+// totals are what kube-controller-manager's own metrics would count for a controller, in seconds.
+type totals struct {
+	syncs                          int64
+	waited, worked, limited, write float64
 }
 
 // sync is one worker's work on one Service.
@@ -83,8 +95,8 @@ type sync struct {
 	service int32
 	changes int32   // first of the arrivals that it publishes
 	start   float64 // when the worker took it
-	due     float64 // when its token is there; later, the server's own clock at which its write is done
-	sent    float64
+	sent    float64 // when its token was there
+	due     float64 // sent; on the server, the progress at which its write is done
 }
 
 // bucket is golang.org/x/time/rate's limiter for one token at a time: it starts full, and every caller is granted the
@@ -106,41 +118,45 @@ func (b *bucket) take(now float64) float64 {
 // run replays the trace under flags until everything is published, or until stop says so.
 func (s *simulation) run(t *trace, flags v1alpha1.Flags, model Parameters) {
 	s.reset(t, flags, model)
-	arrival, load := 0, 0
 	for {
-		at, what := math.Inf(1), nothing
-		if arrival < len(t.arrivals) {
-			at, what = t.arrivals[arrival].at, arrived
-		}
-		for r := range s.kcm {
-			if w := &s.kcm[r].waiting; w.len() > 0 && w.front().due < at {
-				at, what = w.front().due, granted+event(r)
+		at, what := s.nextIssue(), issue
+		for in := range s.kcm {
+			if w := &s.kcm[in].waiting; w.len() > 0 && w.front().due < at {
+				at, what = w.front().due, token+event(in)
 			}
 		}
 		if done := s.server.nextDone(s.now); done < at {
-			at, what = done, published
+			at, what = done, written
 		}
-		if load < len(t.load) && t.load[load].at <= at && what != nothing {
-			at, what = t.load[load].at, loaded
+		if math.IsInf(at, 1) {
+			return
+		}
+		if s.scrape != nil {
+			s.scrapeUntil(at)
 		}
 		s.server.advance(at - s.now)
 		s.now = at
 		switch what {
-		case nothing:
-			return
-		case loaded:
-			s.server.setLoad(t.load[load].rate)
-			load++
-		case arrived:
-			s.arrive(int32(arrival))
-			arrival++
-		case granted, granted + event(endpointsAPI):
-			s.send(s.kcm[what-granted].waiting.pop())
-		case published:
-			if s.publish(s.server.pop()) {
+		case issue:
+			s.issueAt = at
+			s.server.push(sync{api: podChange, changes: int32(s.issued)}) //nolint:gosec // bounded by maxArrivals
+			s.issued++
+		case token, token + event(endpointsAPI):
+			s.server.push(s.kcm[what-token].waiting.pop())
+		case written:
+			if s.finish(s.server.pop()) {
 				return
 			}
 		}
+	}
+}
+
+// scrapeUntil calls scrape at each of its times before then.
+func (s *simulation) scrapeUntil(at float64) {
+	for s.scrapeAt <= at {
+		s.server.advance(max(0, s.scrapeAt-s.now))
+		s.now = max(s.now, s.scrapeAt)
+		s.scrapeAt += s.scrape(s)
 	}
 }
 
@@ -148,28 +164,65 @@ func (s *simulation) run(t *trace, flags v1alpha1.Flags, model Parameters) {
 type event int
 
 const (
-	nothing event = iota
-	loaded
-	arrived
-	published
-	granted // to the first API; granted + 1 to the second
+	issue event = iota
+	written
+	token // for the first API; token + 1 for the second
 )
+
+// podChange marks the write of a Pod where others have an API.
+const podChange = apis
+
+// nextIssue is when the next Pod change is begun. With a limited number of writers it waits for one of them, and then
+// for as long as that one thought in the recording; infinite while it waits, or when there are no more.
+func (s *simulation) nextIssue() float64 {
+	i, w := s.issued, s.model.Writers
+	if i == len(s.trace.arrivals) {
+		return math.Inf(1)
+	}
+	at := s.trace.arrivals[i].at - s.model.PodLatency.Seconds()
+	if w > 0 && i >= w {
+		if i-w >= s.arrived {
+			return math.Inf(1)
+		}
+		thought := max(0, at-s.trace.arrivals[i-w].at)
+		at = max(at, s.changed[i-w]+thought)
+	}
+	return max(at, s.issueAt, s.now)
+}
+
+// finish ends a write. It reports whether to stop.
+func (s *simulation) finish(job sync) bool {
+	if job.api != podChange {
+		return s.publish(job)
+	}
+	s.changed[job.changes] = s.now
+	s.arrived++
+	s.arrive(job.changes)
+	return false
+}
 
 func (s *simulation) reset(t *trace, flags v1alpha1.Flags, model Parameters) {
 	s.trace, s.model, s.now = t, model, 0
+	s.issued, s.arrived = 0, 0
+	if len(t.arrivals) > 0 {
+		s.now = t.arrivals[0].at - model.PodLatency.Seconds()
+	}
+	s.issueAt = s.now
+	s.changed = filled(s.changed, len(t.arrivals), unresolved)
 	s.server.reset(model)
 	workers := [apis]int32{sliceAPI: flags.ConcurrentServiceEndpointSyncs, endpointsAPI: flags.ConcurrentEndpointSyncs}
-	for r := range s.kcm {
-		c := &s.kcm[r]
+	for in := range s.kcm {
+		c := &s.kcm[in]
 		qps, burst := float64(flags.KubeAPIQPS), float64(flags.KubeAPIBurst)
-		c.bucket = bucket{qps: qps, burst: burst, tokens: burst}
-		c.idle, c.limited, c.signals = int(workers[r]), 0, QueueSample{}
+		c.bucket = bucket{qps: qps, burst: burst, tokens: burst, last: s.now}
+		c.idle, c.totals = int(workers[in]), totals{}
+		c.queued = filled(c.queued, t.services, 0)
 		c.queue.clear()
 		c.waiting.clear()
 		c.dirty, c.busy = filled(c.dirty, t.services, false), filled(c.busy, t.services, false)
 		c.first, c.last = filled(c.first, t.services, -1), filled(c.last, t.services, -1)
-		s.lag[r] = filled(s.lag[r], len(t.arrivals), unresolved)
-		s.next[r] = filled(s.next[r], len(t.arrivals), -1)
+		s.lag[in] = filled(s.lag[in], len(t.arrivals), unresolved)
+		s.next[in] = filled(s.next[in], len(t.arrivals), -1)
 	}
 }
 
@@ -188,15 +241,15 @@ func filled[T any](buffer []T, n int, v T) []T {
 // arrive tells both controllers of a change.
 func (s *simulation) arrive(i int32) {
 	service := s.trace.arrivals[i].service
-	for r := range s.kcm {
-		c := &s.kcm[r]
-		if !s.trace.arrivals[i].in[r] {
+	for in := range s.kcm {
+		c := &s.kcm[in]
+		if !s.trace.arrivals[i].in[in] {
 			continue
 		}
 		if c.first[service] < 0 {
 			c.first[service] = i
 		} else {
-			s.next[r][c.last[service]] = i
+			s.next[in][c.last[service]] = i
 		}
 		c.last[service] = i
 		if c.dirty[service] {
@@ -204,59 +257,84 @@ func (s *simulation) arrive(i int32) {
 		}
 		c.dirty[service] = true
 		if !c.busy[service] {
-			c.queue.push(service)
-			s.dispatch(api(r))
+			s.enqueue(api(in), service)
 		}
 	}
 }
 
+// enqueue puts a Service at the end of the queue.
+func (s *simulation) enqueue(in api, service int32) {
+	c := &s.kcm[in]
+	c.queued[service] = s.now
+	c.queue.push(service)
+	s.dispatch(in)
+}
+
 // dispatch gives queued Services to idle workers.
-func (s *simulation) dispatch(r api) {
-	c := &s.kcm[r]
+func (s *simulation) dispatch(in api) {
+	c := &s.kcm[in]
 	for c.idle > 0 && c.queue.len() > 0 {
 		service := c.queue.pop()
 		c.idle--
+		c.totals.waited += s.now - c.queued[service]
 		c.dirty[service], c.busy[service] = false, true
-		job := sync{api: r, service: service, changes: c.first[service], start: s.now}
+		job := sync{api: in, service: service, changes: c.first[service], start: s.now}
 		c.first[service] = -1
-		job.due = c.bucket.take(s.now)
-		c.limited += job.due - s.now
-		if job.due <= s.now {
-			s.send(job)
+		job.sent = c.bucket.take(s.now)
+		job.due = job.sent
+		c.totals.limited += job.sent - s.now
+		if job.sent <= s.now {
+			s.server.push(job)
 			continue
 		}
 		c.waiting.push(job)
 	}
 }
 
-// send hands a write to the API server.
-func (s *simulation) send(job sync) {
-	job.sent = s.now
-	s.server.push(job)
-}
-
 // publish ends a sync: its changes are visible, its worker takes the next Service. It reports whether to stop.
 func (s *simulation) publish(job sync) bool {
 	c := &s.kcm[job.api]
 	for i := job.changes; i >= 0; i = s.next[job.api][i] {
-		lag := s.now - s.trace.arrivals[i].at + s.model.Delay.Seconds()
+		lag := s.now - s.changed[i] + s.model.Delay.Seconds()
 		s.lag[job.api][i] = lag
 		if s.stop != nil && s.stop(job.api, i, lag) {
 			return true
 		}
 	}
-	c.signals.Syncs++
-	c.signals.Work += seconds(s.now - job.start)
+	c.totals.syncs++
+	c.totals.worked += s.now - job.start
+	c.totals.write += s.now - job.sent
 	c.busy[job.service] = false
-	if c.dirty[job.service] {
-		c.queue.push(job.service)
-	}
 	c.idle++
-	s.dispatch(job.api)
+	if c.dirty[job.service] {
+		s.enqueue(job.api, job.service)
+	} else {
+		s.dispatch(job.api)
+	}
 	return false
+}
+
+// sample is what a scrape of kube-controller-manager's metrics would show now.
+func (s *simulation) sample(start time.Time) Sample {
+	out := Sample{Time: start.Add(seconds(s.now)), ProcessStart: start}
+	queues := [apis]*QueueSample{sliceAPI: &out.EndpointSlices, endpointsAPI: &out.Endpoints}
+	for in, q := range queues {
+		c := &s.kcm[in]
+		*q = QueueSample{
+			Depth: int64(c.queue.len()), Syncs: c.totals.syncs,
+			Wait: seconds(c.totals.waited), Work: seconds(c.totals.worked),
+		}
+		out.Writes += c.totals.syncs
+		out.LimiterWait += seconds(c.totals.limited)
+		out.RequestTime += seconds(c.totals.limited + c.totals.write)
+	}
+	return out
 }
 
 // seconds converts to a duration, to the microsecond.
 func seconds(s float64) time.Duration {
+	if s >= unresolved {
+		return math.MaxInt64
+	}
 	return time.Duration(s*1e6) * time.Microsecond
 }
