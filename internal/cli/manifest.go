@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -106,7 +107,7 @@ func readManifest(path string) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, refuse(fmt.Errorf("read manifest %s: it is not a regular file", path))
 	}
-	file, err := os.Open(path) // for reading only
+	file, err := os.Open(filepath.Clean(path)) // for reading only
 	if err != nil {
 		return nil, fmt.Errorf("read manifest: %w", err)
 	}
