@@ -6,13 +6,13 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"os/exec"
-	"path/filepath"
 	"testing"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/kyaml/filesys"
 )
 
 const (
@@ -24,16 +24,15 @@ const (
 // render builds a kustomization of this directory, as kubectl apply -k and Argo CD do.
 func render(t *testing.T, dir string) []unstructured.Unstructured {
 	t.Helper()
-	command := exec.CommandContext(t.Context(), "go", "tool", "-modfile=hack/tools/go.mod", "kustomize", "build",
-		filepath.Join("config", dir))
-	command.Dir = ".."
-	var stderr bytes.Buffer
-	command.Stderr = &stderr
-	out, err := command.Output()
+	resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), dir)
 	if err != nil {
-		t.Fatalf("kustomize build config/%s: %v\n%s", dir, err, stderr.String())
+		t.Fatalf("render config/%s: %v", dir, err)
 	}
-	return decode(t, out)
+	stream, err := resources.AsYaml()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return decode(t, stream)
 }
 
 func decode(t *testing.T, stream []byte) []unstructured.Unstructured {

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	_ "github.com/endpointsync/endpoint-sync-operator/internal/cli" // A change of the program outdates cached results.
 )
 
 func TestInstallationIsComplete(t *testing.T) {
