@@ -54,13 +54,17 @@ func (p *printer) table(header []string, rows [][]string) {
 	}
 }
 
-// wrapped writes text in lines of the terminal's width, every line indented.
+// wrapped writes text in lines of the terminal's width, every line indented, those of a list item under its text.
 func (p *printer) wrapped(indent, text string) {
+	hanging := indent
+	if strings.HasPrefix(text, bullet) {
+		hanging += strings.Repeat(" ", len(bullet))
+	}
 	line := ""
 	for word := range strings.FieldsSeq(text) {
 		if line != "" && visibleWidth(indent+line+" "+word) > p.style.width() {
 			p.line("%s%s", indent, line)
-			line = ""
+			line, indent = "", hanging
 		}
 		line = strings.TrimLeft(line+" "+word, " ")
 	}
@@ -68,6 +72,9 @@ func (p *printer) wrapped(indent, text string) {
 		p.line("%s%s", indent, line)
 	}
 }
+
+// bullet begins a list item.
+const bullet = "- "
 
 func (p *printer) window(a *Assessment) {
 	if a.Window == nil {
@@ -78,7 +85,7 @@ func (p *printer) window(a *Assessment) {
 		a.Window.StartTime.Format("15:04:05"), a.Window.EndTime.Format("15:04:05 MST"))
 }
 
-// LagTable is the lag rows for a person, open changes marked.
+// LagTable is the lag rows for a person, open changes marked. CHANGES are those that the percentiles run over.
 func LagTable(rows []Lag, s Style) (header []string, cells [][]string) {
 	header = []string{"RESOURCE", "DIRECTION", "CHANGES", "OPEN", "P50", "P90", "P99", "MAX", "OLDEST OPEN"}
 	for _, r := range rows {
@@ -91,7 +98,7 @@ func LagTable(rows []Lag, s Style) (header []string, cells [][]string) {
 			open = s.Warn(open)
 		}
 		cells = append(cells, []string{
-			r.Resource, r.Direction, Count(int64(r.Changes)), open,
+			r.Resource, r.Direction, Count(int64(r.Closed + r.Open)), open,
 			lagText(r.P50Seconds, r.P50LowerBound), lagText(r.P90Seconds, r.P90LowerBound), r.P99(),
 			lagText(r.MaxSeconds, r.MaxLowerBound), oldest,
 		})
@@ -152,7 +159,7 @@ func (p *printer) plot(a *Assessment) {
 
 func (p *printer) conclusions(a *Assessment) {
 	p.heading("Objective: " + strconv.FormatFloat(a.Objective.Percentile, 'g', 4, 64) + " % of the changes visible within " +
-		Seconds(a.Objective.MaxLagSeconds) + ": " + p.outcome(a.Verdict.Outcome))
+		exact(a.Objective.MaxLagSeconds) + ": " + p.outcome(a.Verdict.Outcome))
 	p.wrapped("  ", a.Verdict.Message)
 	p.heading("Bottleneck: " + a.Bottleneck.Type)
 	p.wrapped("  ", a.Bottleneck.Message)
@@ -247,6 +254,6 @@ func (p *printer) notSeen(texts []string) {
 	}
 	p.heading("Not seen")
 	for _, text := range texts {
-		p.wrapped("  ", "- "+text)
+		p.wrapped("  ", bullet+text)
 	}
 }

@@ -31,6 +31,9 @@ func Seconds(v float64) string {
 	return time.Duration(v * float64(time.Second)).Round(time.Second).String()
 }
 
+// exact returns a length of time that a person wrote, as Go writes it.
+func exact(v float64) string { return time.Duration(math.Round(v * float64(time.Second))).String() }
+
 // lagText is a lag that may be a lower bound, or absent.
 func lagText(seconds *float64, lowerBound bool) string { //nolint:revive // the flag is part of the value, not a mode
 	switch {

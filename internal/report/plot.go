@@ -86,7 +86,7 @@ func (o PlotOptions) options(lines int, from, to float64) []asciigraph.Option {
 	}
 	options := []asciigraph.Option{
 		asciigraph.Height(cmp.Or(o.Height, plotHeight)), asciigraph.LowerBound(0),
-		asciigraph.YAxisValueFormatter(Seconds), asciigraph.SeriesChars(chars...),
+		asciigraph.YAxisValueFormatter(func(v float64) string { return Seconds(max(v, 0)) }), asciigraph.SeriesChars(chars...),
 		asciigraph.XAxisRange(from, to), asciigraph.XAxisTickCount(5), asciigraph.XAxisValueFormatter(Seconds),
 	}
 	if o.Style.Color {
@@ -106,7 +106,7 @@ func (o PlotOptions) legend(series []Series) string {
 		names = append(names, name)
 	}
 	if o.LimitAt > 0 {
-		names = append(names, o.Style.Bad(limitChar+" objective "+Seconds(o.LimitAt)))
+		names = append(names, o.Style.Bad(limitChar+" objective "+exact(o.LimitAt)))
 	}
 	return strings.Repeat(" ", legendIndent) + strings.Join(names, "   ")
 }
