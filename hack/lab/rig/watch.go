@@ -33,10 +33,16 @@ type Watcher struct {
 
 	mu       sync.Mutex
 	seen     map[string]int // hash of the content to how many reads saw it
-	order    []string       // hashes in the order in which they came, without repeats in a row
+	order    []Sighting     // without repeats in a row
 	strange  map[string]bool
 	problems []string
 	reads    int
+}
+
+// Sighting is a content of the manifest, by its hash, and when it was first seen.
+type Sighting struct {
+	Hash string
+	At   time.Time
 }
 
 // Hash is the sha256 of content in hex.
@@ -130,8 +136,8 @@ func (w *Watcher) content(hash string) {
 	defer w.mu.Unlock()
 	w.reads++
 	w.seen[hash]++
-	if len(w.order) == 0 || w.order[len(w.order)-1] != hash {
-		w.order = append(w.order, hash)
+	if len(w.order) == 0 || w.order[len(w.order)-1].Hash != hash {
+		w.order = append(w.order, Sighting{hash, w.clock.Now()})
 	}
 }
 
@@ -149,8 +155,8 @@ func (w *Watcher) problem(format string, args ...any) {
 	}
 }
 
-// Hashes returns the contents' hashes in the order in which they came.
-func (w *Watcher) Hashes() []string {
+// Sightings returns the contents in the order in which they came, to within 10 ms.
+func (w *Watcher) Sightings() []Sighting {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Clone(w.order)

@@ -17,10 +17,11 @@ const (
 	leases    = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
 	leaseName = "kube-controller-manager"
 
-	// leaseSeconds, renewDeadline and renewEvery are kube-controller-manager's (component-base/config, LeaderElection).
+	// leaseSeconds, renewDeadline and retryPeriod are kube-controller-manager's defaults (component-base/config,
+	// LeaderElection); --leader-elect-retry-period sets the last.
 	leaseSeconds  = 15
 	renewDeadline = 10 * time.Second
-	renewEvery    = 2 * time.Second
+	retryPeriod   = 2 * time.Second
 	// microTime is how the API writes a metav1.MicroTime.
 	microTime = "2006-01-02T15:04:05.000000Z07:00"
 )
@@ -30,18 +31,23 @@ type lease struct {
 	api      *api
 	clock    clock.Clock
 	identity string
+	every    time.Duration
 
 	mu      sync.Mutex
 	renewed time.Time
 	writes  int
 }
 
-func newLease(a *api, c clock.Clock) *lease {
+func newLease(a *api, c clock.Clock, every string) *lease {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "standin"
 	}
-	return &lease{api: a, clock: c, identity: host + "_" + rand.Text()}
+	period, err := time.ParseDuration(every)
+	if err != nil || period <= 0 {
+		period = retryPeriod
+	}
+	return &lease{api: a, clock: c, identity: host + "_" + rand.Text(), every: period}
 }
 
 // state returns 1 while the Lease is held and 0 otherwise, and how many times it was written.
@@ -62,7 +68,7 @@ func (l *lease) keep(ctx context.Context) {
 		if err := l.renew(ctx); err != nil {
 			fmt.Fprintln(os.Stderr, "renew lease:", err)
 		}
-		t := l.clock.NewTimer(renewEvery)
+		t := l.clock.NewTimer(l.every)
 		select {
 		case <-ctx.Done():
 		case <-t.C():

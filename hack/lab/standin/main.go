@@ -87,7 +87,7 @@ func play(ctx context.Context, flags map[string]string, how behaviour) error {
 		}
 		s.callers = &callers{api: api, clock: s.clock}
 		if flags["leader-elect"] != "false" && flags[flagLease] != "none" {
-			s.lease = newLease(api, s.clock)
+			s.lease = newLease(api, s.clock, flags["leader-elect-retry-period"])
 			go s.lease.keep(ctx)
 		}
 	}

@@ -93,6 +93,9 @@ type Runner struct {
 type instance struct {
 	pod    *corev1.Pod
 	cancel context.CancelFunc
+	// follows says that another Pod of that name was there when this one came. The kubelet's first look then always
+	// finds it: even one without a process is not torn down at once.
+	follows bool
 }
 
 // Start reads the directory and keeps its Pods running until ctx ends or Stop is called.
@@ -165,7 +168,8 @@ func (r *Runner) apply(ctx context.Context, pods []*corev1.Pod) {
 		wanted[pod.UID] = true
 	}
 	r.mu.Lock()
-	var gone, added []*corev1.Pod
+	var gone []*corev1.Pod
+	var added []*instance
 	for uid, in := range r.instances {
 		if !wanted[uid] {
 			gone = append(gone, in.pod)
@@ -173,7 +177,7 @@ func (r *Runner) apply(ctx context.Context, pods []*corev1.Pod) {
 	}
 	for _, pod := range pods {
 		if r.instances[pod.UID] == nil {
-			added = append(added, pod)
+			added = append(added, &instance{pod: pod, follows: r.holder[fullName(pod)] != nil})
 		}
 	}
 	r.mu.Unlock()
@@ -181,21 +185,20 @@ func (r *Runner) apply(ctx context.Context, pods []*corev1.Pod) {
 		r.opts.Log.Info("Pod removed", "pod", pod.Name, "uid", pod.UID)
 		r.remove(pod)
 	}
-	for _, pod := range added {
-		r.opts.Log.Info("Pod added", "pod", pod.Name, "uid", pod.UID)
-		r.add(ctx, pod)
+	for _, in := range added {
+		r.opts.Log.Info("Pod added", "pod", in.pod.Name, "uid", in.pod.UID)
+		r.add(ctx, in)
 	}
 }
 
-func (r *Runner) add(ctx context.Context, pod *corev1.Pod) {
-	ctx, cancel := context.WithCancel(ctx)
-	in := &instance{pod: pod, cancel: cancel}
+func (r *Runner) add(ctx context.Context, in *instance) {
+	ctx, in.cancel = context.WithCancel(ctx)
 	r.mu.Lock()
-	r.instances[pod.UID] = in
+	r.instances[in.pod.UID] = in
 	r.mu.Unlock()
-	r.mirror.want(pod)
+	r.mirror.want(in.pod)
 	r.wg.Go(func() {
-		defer cancel()
+		defer in.cancel()
 		r.keep(ctx, in)
 	})
 }
@@ -231,7 +234,8 @@ func (r *Runner) keep(ctx context.Context, in *instance) {
 func (r *Runner) admit(ctx context.Context, in *instance) bool {
 	// lookAgain keeps a zero delay from spinning.
 	const lookAgain = 5 * time.Millisecond
-	for !r.hold(in) {
+	for in.follows || !r.hold(in) {
+		in.follows = false
 		if !r.sleep(ctx, max(r.opts.RestartDelay(), lookAgain)) {
 			return false
 		}

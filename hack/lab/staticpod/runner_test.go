@@ -330,11 +330,19 @@ func TestCrashesAreRestartedWithADoublingBackOff(t *testing.T) {
 }
 
 func TestTheBackOffBelongsToTheUID(t *testing.T) {
-	b := start(t, func(o *Options) { o.BackOffBase = time.Hour })
+	const delay = 200 * time.Millisecond
+	b := start(t, func(o *Options) {
+		o.BackOffBase, o.RestartDelay = time.Hour, func() time.Duration { return delay }
+	})
 	b.swap("a.yaml", manifest("a", "--exit"))
 	b.until("a crashed", func() bool { return len(b.of("a")) == 1 && len(b.live("a")) == 0 })
+	swapped := time.Now()
 	b.swap("a.yaml", manifest("a"))
 	b.until("the other manifest runs", func() bool { return len(b.live("a")) == 1 })
+	// The delay holds even though there was no process to end.
+	if got := b.live("a")[0].Started.Sub(swapped); got < delay {
+		t.Errorf("the other manifest ran after %s, want at least %s", got, delay)
+	}
 }
 
 func TestAFailingLivenessProbeRestartsTheProcess(t *testing.T) {
