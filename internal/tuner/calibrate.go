@@ -49,52 +49,65 @@ const (
 // Calibrate takes the model's parameters from what was seen under the running flags. What a run at low rates cannot
 // show is assumed, and the basis says so.
 func Calibrate(e Evidence) Calibration {
-	peak := busiestSecond(e.Demand)
-	first := firstPercentile(e.Demand)
-	base := quietLatency(e.Signals)
 	var c Calibration
-	if base > 0 {
-		c.Base = clamp(base, minBase, maxBase)
-		c.Delay = clamp(first-c.Base, 0, maxDelay)
-		c.Basis = fmt.Sprintf("a quiet write takes %v by the metrics", c.Base.Round(100*time.Microsecond))
-	} else {
-		c.Base = clamp(first, minBase, maxBase)
-		c.Basis = fmt.Sprintf("a quiet write is taken to need %v, as the quickest changes did (no metrics)", rounded(c.Base))
+	seen := busiestSecond(e.Demand)
+	first, quiet, load := firstPercentile(e.Demand), quietest(e.Signals), busiestStart(e)
+	c.Capacity = max(assumedReserve*seen, minCapacity)
+	capacityBasis := fmt.Sprintf("the API server is assumed to take %.0f writes/s, %d times the busiest second seen",
+		c.Capacity, assumedReserve)
+	c.Base = quiet.base(c.Capacity)
+	baseBasis := "by the metrics"
+	if quiet.latency == 0 {
+		c.Base, baseBasis = first, "as the quickest changes took (no metrics)"
 	}
+	c.Base = clamp(c.Base, minBase, maxBase)
 	c.PodLatency = time.Duration(podWork * float64(c.Base))
-	load := busiestStart(e)
-	if load.latency.Seconds() < loadContrast*c.Base.Seconds() {
-		c.Capacity = max(assumedReserve*peak, minCapacity)
-		c.Basis += fmt.Sprintf("; the API server is assumed to take %.0f writes/s, %d times the busiest second seen",
-			c.Capacity, assumedReserve)
-		return c
+	if load.latency.Seconds() >= loadContrast*c.Base.Seconds() {
+		c.PodLatency = time.Duration(podWork * float64(load.latency))
+		c.Capacity = max((load.writes+load.pods)/(load.latency-c.Base).Seconds(), seenReserve*seen, minCapacity)
+		capacityBasis = fmt.Sprintf("%v under load, so the API server takes %.0f/s", rounded(load.latency), c.Capacity)
+		if load.latency.Seconds() >= waitingContrast*c.Base.Seconds() && load.pods >= 2 {
+			c.Writers = int(math.Round(load.pods))
+			capacityBasis += fmt.Sprintf(" and those who changed Pods waited for it (%d at a time)", c.Writers)
+		}
+		if quiet.latency > 0 {
+			c.Base = clamp(quiet.base(c.Capacity), minBase, maxBase)
+		}
 	}
-	c.PodLatency = time.Duration(podWork * float64(load.latency))
-	c.Capacity = max((load.writes+load.pods)/(load.latency-c.Base).Seconds(), seenReserve*peak, minCapacity)
-	c.Basis += fmt.Sprintf(", %v under load, so the API server takes %.0f/s", rounded(load.latency), c.Capacity)
-	if load.latency.Seconds() >= waitingContrast*c.Base.Seconds() && load.pods >= 2 {
-		c.Writers = int(math.Round(load.pods))
-		c.Basis += fmt.Sprintf(" and those who changed Pods waited for it (%d at a time)", c.Writers)
+	if quiet.latency > 0 {
+		c.Delay = clamp(first-c.Base, 0, maxDelay)
 	}
+	c.Basis = fmt.Sprintf("a quiet write takes %v %s; %s", c.Base.Round(100*time.Microsecond), baseBasis, capacityBasis)
 	return c
 }
 
 func clamp[T cmp.Ordered](v, low, high T) T { return min(max(v, low), high) }
 
-// quietLatency is the lowest mean latency of a write, without the wait for tokens, between two scrapes; 0 without any.
-func quietLatency(signals []Sample) time.Duration {
-	var lowest time.Duration
+// calm is what writes took between two scrapes, without the wait for tokens.
+type calm struct {
+	latency time.Duration // of one
+	rate    float64       // per second
+}
+
+// base is the latency of a write that would have been alone, on an API server of that capacity.
+func (c calm) base(capacity float64) time.Duration {
+	return time.Duration(float64(c.latency) * max(0, 1-c.rate/capacity))
+}
+
+// quietest is the pair of scrapes between which writes were quickest; zero without any.
+func quietest(signals []Sample) calm {
+	var best calm
 	for i := 1; i < len(signals); i++ {
 		a, b := signals[i-1], signals[i]
 		if !sameProcess(a, b) || b.Writes-a.Writes < minWrites {
 			continue
 		}
 		latency := (b.RequestTime - a.RequestTime - b.LimiterWait + a.LimiterWait) / time.Duration(b.Writes-a.Writes)
-		if latency > 0 && (lowest == 0 || latency < lowest) {
-			lowest = latency
+		if latency > 0 && (best.latency == 0 || latency < best.latency) {
+			best = calm{latency, float64(b.Writes-a.Writes) / b.Time.Sub(a.Time).Seconds()}
 		}
 	}
-	return lowest
+	return best
 }
 
 // sameProcess reports whether the difference of two samples means anything.

@@ -38,7 +38,7 @@ func conclusive(percentile float64) int {
 }
 
 // Verdict holds each row of the summary that has a direction against the objective; the worst decides. Met needs a row
-// that is conclusive and none that is missed or has a violation among too few changes to tell. Missed may be said of few
+// that is conclusive and none that is missed, or has too few changes to tell and one of them late or open. Missed may be said of few
 // changes, when so many late ones would be seen by chance in less than 5 % of the windows that meet the objective.
 // A percentile other than 50, 90 and 99 is judged by its neighbours, and is inconclusive between them.
 func Verdict(s lag.Summary, o Objective) Judgement {
@@ -49,7 +49,7 @@ func Verdict(s lag.Summary, o Objective) Judgement {
 			continue
 		}
 		outcome := judge(row, o)
-		clean = clean && (outcome != Inconclusive || row.Max.Value <= o.MaxLag)
+		clean = clean && (outcome != Inconclusive || (row.Max.Value <= o.MaxLag && settled(row, o)))
 		worse := atLeast(row, o.Percentile).Value > atLeast(j.Row, o.Percentile).Value
 		if outcome > j.Outcome || (outcome == j.Outcome && (worse || j.Row.Changes == 0)) {
 			j.Outcome, j.Row = outcome, row
@@ -69,10 +69,15 @@ func judge(row lag.Stat, o Objective) Outcome {
 	switch {
 	case late > 0 && atMost(row, o.Percentile).Value > o.MaxLag && (enough || chance(late, n, 1-o.Percentile) <= doubt):
 		return Missed
-	case enough && row.Open <= n-rank(o.Percentile, n) && atLeast(row, o.Percentile).Value <= o.MaxLag:
+	case enough && settled(row, o) && atLeast(row, o.Percentile).Value <= o.MaxLag:
 		return Met
 	}
 	return Inconclusive
+}
+
+// settled reports whether the changes that are still open could not turn the percentile any more.
+func settled(row lag.Stat, o Objective) bool {
+	return row.Open <= row.Samples()-rank(o.Percentile, row.Samples())
 }
 
 // lateFrom is the lowest percentile known to be later than limit; more than 1 if none is.
