@@ -51,7 +51,9 @@ func TestAChangeIsCommittedAndRestored(t *testing.T) {
 	if s.Last.HandOver == "" || len(s.Restarts) != 1 {
 		t.Errorf("hand-over %q and restarts %v, want a hand-over and one restart", s.Last.HandOver, s.Restarts)
 	}
-	b.waitFor(t, "running flags", func(s v1alpha1.EndpointSyncNodeStatus) bool { return s.Running == asked && s.Leader != nil && *s.Leader })
+	b.waitFor(t, "running flags", func(s v1alpha1.EndpointSyncNodeStatus) bool {
+		return s.Running == asked && s.Leader != nil && *s.Leader
+	})
 	b.waitFor(t, "manifest hash", func(s v1alpha1.EndpointSyncNodeStatus) bool { return s.ManifestHash == string(hashOf(want)) })
 	checkDirectory(t, b)
 
@@ -117,9 +119,14 @@ func TestARollBackNeedsNoAPIServer(t *testing.T) {
 	for _, how := range []behaviour{exits, neverHealthy, unauthorized} {
 		t.Run(string(how), func(t *testing.T) {
 			t.Parallel()
+			starts := 0
 			b := newBed(t, func(f v1alpha1.Flags) behaviour {
-				if f == asked {
+				starts++
+				switch {
+				case f == asked:
 					return how
+				case starts == 1:
+					return behaves
 				}
 				return unauthorized // with the API server dead, no process can check a token
 			})

@@ -14,6 +14,9 @@ const (
 	// holdRetry is how often an instruction that has to wait is looked at again: one read of the policy each time.
 	holdRetry = 10 * time.Second
 
+	// unhealthyRetry is how often a process that has to get healthy first is looked at again.
+	unhealthyRetry = 2 * time.Second
+
 	// The health gate of an instruction that does not say.
 	defaultHealthTimeout = 2 * time.Minute
 	defaultMinReady      = 30 * time.Second
@@ -51,12 +54,22 @@ type policyView struct {
 	Policy      *v1alpha1.EndpointSyncPolicy // nil: the policy is gone
 }
 
+// running is the process before a change.
+type running struct {
+	Up      bool // something answers
+	Healthy bool
+	Known   bool // its metrics could be read: what follows is valid
+	Process process
+	Version string
+	Leads   bool
+}
+
 // situation is all that the decision about an instruction rests on.
 type situation struct {
 	Instruction v1alpha1.EndpointSyncNodeSpec
 	Policy      policyView
 	Journal     journal
-	KCMVersion  string
+	Process     running
 	Paused      bool // by the PAUSE file
 	Now         moment
 	MinInterval time.Duration
@@ -85,7 +98,7 @@ func decide(s situation) decision {
 		return refuse(v1alpha1.ReasonRefused, "action %.32q is not known to this agent", string(spec.Action))
 	}
 	for _, check := range []func(situation) decision{
-		checkLimits, checkReachable, checkPolicy, checkBounds, checkPaused, checkFailed, checkInterval,
+		checkLimits, checkReachable, checkPolicy, checkBounds, checkPaused, checkProcess, checkFailed, checkInterval,
 	} {
 		if d := check(s); d.Kind != decideNothing {
 			return d
@@ -179,6 +192,21 @@ func checkPaused(s situation) decision {
 	return decision{}
 }
 
+// checkProcess asks for a healthy process that can be told from the next one, so that a change is judged by its own
+// effects. A restore does not wait for it: it may be what brings the process back.
+func checkProcess(s situation) decision {
+	d := decision{}
+	switch {
+	case s.Instruction.Action == v1alpha1.ActionRestore:
+	case !s.Process.Healthy:
+		d = hold(v1alpha1.ReasonNodeUnhealthy, "kube-controller-manager on this node is not healthy, so nothing is changed")
+	case !s.Process.Known:
+		d = hold(v1alpha1.ReasonNoSignals, "the metrics of kube-controller-manager cannot be read, so a change could not be proven")
+	}
+	d.Wait = min(d.Wait, unhealthyRetry)
+	return d
+}
+
 // checkFailed keeps a setting that was rolled back from being tried again.
 func checkFailed(s situation) decision {
 	if s.Instruction.Action != v1alpha1.ActionApply {
@@ -186,10 +214,10 @@ func checkFailed(s situation) decision {
 	}
 	for _, f := range s.Journal.Failed {
 		age := s.Now.Wall.Sub(f.Time.Time)
-		if f.Flags == s.Instruction.Flags && f.KCMVersion == s.KCMVersion && age < failedTTL &&
+		if f.Flags == s.Instruction.Flags && f.KCMVersion == s.Process.Version && age < failedTTL &&
 			f.PolicyGeneration >= s.Instruction.PolicyGeneration {
 			return refuse(v1alpha1.ReasonSettingFailedBefore, "%s failed on %s at %s (%s): it is tried again after 24 hours or when the policy's spec changes",
-				f.Flags, f.KCMVersion, f.Time.UTC().Format(time.RFC3339), f.Reason)
+				f.Flags, s.Process.Version, f.Time.UTC().Format(time.RFC3339), f.Reason)
 		}
 	}
 	return decision{}

@@ -110,14 +110,15 @@ func (a *Agent) follow(ctx context.Context) time.Duration {
 		a.setHeld(decision{})
 		return 0
 	}
+	before := a.process(ctx)
 	d := decide(situation{
-		Instruction: spec, Policy: a.cluster.policy(ctx, spec.PolicyName), Journal: a.journal,
-		KCMVersion: a.version(ctx), Paused: a.store.paused(), Now: a.clock.now(), MinInterval: a.cfg.MinInterval,
+		Instruction: spec, Policy: a.cluster.policy(ctx, spec.PolicyName), Journal: a.journal, Process: before,
+		Paused: a.store.paused(), Now: a.clock.now(), MinInterval: a.cfg.MinInterval,
 	})
 	switch d.Kind {
 	case decideStart:
 		a.setHeld(decision{})
-		return a.begin(ctx, spec)
+		return a.begin(ctx, spec, before)
 	case decideRefuse:
 		a.setHeld(decision{})
 		a.endUnwritten(spec, v1alpha1.OutcomeRefused, d.Reason, d.Message)
@@ -159,16 +160,19 @@ func (a *Agent) adopt(node *v1alpha1.EndpointSyncNode) {
 	a.logIf(a.save(j), "cannot save what was learnt from the status")
 }
 
-// version returns the version of the running process, asking if it is not known.
-func (a *Agent) version(ctx context.Context) string {
-	if v := a.view.currentSight().Signals.Version; v != "" {
-		return v
+// process looks at the process that runs now.
+func (a *Agent) process(ctx context.Context) running {
+	health, fingerprint := a.probe(ctx)
+	d := a.readDetails(ctx)
+	return running{
+		Up: health == answerGood || health == answerBad, Healthy: health == answerGood, Known: d.known,
+		Process: process{Fingerprint: fingerprint}.and(d.process), Version: d.signals.Version,
+		Leads: d.signals.Leader != nil && *d.signals.Leader,
 	}
-	return a.readDetails(ctx).signals.Version
 }
 
 // begin carries an instruction out, from reading the manifest to the end of the proof.
-func (a *Agent) begin(ctx context.Context, spec v1alpha1.EndpointSyncNodeSpec) time.Duration {
+func (a *Agent) begin(ctx context.Context, spec v1alpha1.EndpointSyncNodeSpec, before running) time.Duration {
 	p, err := a.plan(spec)
 	switch {
 	case err != nil:
@@ -178,7 +182,7 @@ func (a *Agent) begin(ctx context.Context, spec v1alpha1.EndpointSyncNodeSpec) t
 		return 0
 	}
 	j := a.journal
-	j.Change = a.prepare(ctx, spec, p)
+	j.Change = a.prepare(spec, p, before)
 	if err := a.swap(j, p); err != nil {
 		return a.swapFailed(ctx, spec, err)
 	}
@@ -189,20 +193,15 @@ func (a *Agent) begin(ctx context.Context, spec v1alpha1.EndpointSyncNodeSpec) t
 }
 
 // prepare notes what must be known of the time before the swap.
-func (a *Agent) prepare(ctx context.Context, spec v1alpha1.EndpointSyncNodeSpec, p plan) change {
-	health, fingerprint := a.probe(ctx)
-	d := a.readDetails(ctx)
-	c := change{
+func (a *Agent) prepare(spec v1alpha1.EndpointSyncNodeSpec, p plan, before running) change {
+	return change{
 		Revision: revisionOf(spec), Action: spec.Action, Flags: spec.Flags, Proven: p.proven,
-		PolicyGeneration: spec.PolicyGeneration, KCMVersion: d.signals.Version,
+		PolicyGeneration: spec.PolicyGeneration, KCMVersion: before.Version,
 		HealthTimeout: within(spec.HealthTimeout, defaultHealthTimeout, maxHealthTimeout),
 		MinReady:      within(spec.MinReady, defaultMinReady, maxMinReady),
 		H0:            p.before.Hash, H1: hashOf(p.after), Mode: p.before.mode & 0o600, GID: p.before.gid,
-		Began: a.clock.now(), Led: d.signals.Leader != nil && *d.signals.Leader,
-		OldUp: health == answerGood || health == answerBad,
-		Old:   process{Fingerprint: fingerprint}.and(d.process),
+		Began: a.clock.now(), Led: before.Leads, OldUp: before.Up, Old: before.Process,
 	}
-	return c
 }
 
 // within reads a duration, taking the default for what is omitted or makes no sense.
@@ -323,7 +322,7 @@ func (a *Agent) resumeProof(ctx context.Context) {
 func (a *Agent) proveNew(ctx context.Context) {
 	c, began, now := a.journal.Change, a.journal.LastChange.Boot, a.clock.now().Boot
 	result := a.try(ctx, foundH1, trial{
-		Began: began, Watched: now, Deadline: max(began+c.HealthTimeout, now+shortestLook), MinReady: c.MinReady, DownTimeout: a.cfg.DownTimeout,
+		Began: began, Watched: now, Deadline: max(began+c.HealthTimeout, now+min(shortestLook, c.HealthTimeout)), MinReady: c.MinReady, DownTimeout: a.cfg.DownTimeout,
 		Old: c.Old, OldWasUp: c.OldUp, Want: c.Proven, WantFlags: true, WantLeaseBeat: true,
 	})
 	switch {
@@ -459,9 +458,10 @@ func (a *Agent) end(r v1alpha1.ChangeResult) {
 			Flags: c.Flags, KCMVersion: c.KCMVersion, PolicyGeneration: c.PolicyGeneration, Time: metaTime(now), Reason: c.Verdict.Reason,
 		}, maxFailed)
 	}
+	// Before the journal says that the change has ended, so that whoever reads that finds nothing left of it.
+	a.logIf(a.tidy(), "cannot remove what the change left")
 	a.logIf(a.save(j), "cannot save the journal")
 	a.log.Info("the change has ended", "revision", c.Revision, "outcome", string(r.Outcome), "reason", r.Reason, "message", r.Message)
-	a.logIf(a.tidy(), "cannot remove what the change left")
 	a.logIf(a.store.prune(c.H0, c.H1), "cannot remove old backups")
 }
 

@@ -49,13 +49,12 @@ var asked = v1alpha1.Flags{KubeAPIQPS: 100, KubeAPIBurst: 200, ConcurrentEndpoin
 type behaviour string
 
 const (
-	behaves        behaviour = ""
-	exits          behaviour = "exits"          // never listens
-	exitsLater     behaviour = "exitsLater"     // listens for a moment, then is started again
-	neverHealthy   behaviour = "neverHealthy"   // answers 500
-	ignoresFlags   behaviour = "ignoresFlags"   // says that it runs with the defaults
-	unauthorized   behaviour = "unauthorized"   // cannot check tokens: the API server is dead
-	exitsWithoutIt behaviour = "exitsUnnoticed" // as exits, with the API server dead
+	behaves      behaviour = ""
+	exits        behaviour = "exits"        // never listens
+	exitsLater   behaviour = "exitsLater"   // listens for a moment, then is started again
+	neverHealthy behaviour = "neverHealthy" // answers 500
+	ignoresFlags behaviour = "ignoresFlags" // says that it runs with the defaults
+	unauthorized behaviour = "unauthorized" // cannot check tokens: the API server is dead
 )
 
 // node stands in for a kubelet and a kube-controller-manager: whenever the manifest's bytes change, the process is
@@ -375,7 +374,9 @@ func (b *bed) waitFor(t *testing.T, what string, ok func(v1alpha1.EndpointSyncNo
 }
 
 func ended(revision int64) func(v1alpha1.EndpointSyncNodeStatus) bool {
-	return func(s v1alpha1.EndpointSyncNodeStatus) bool { return s.ObservedRevision == revision && s.Phase == v1alpha1.PhaseIdle }
+	return func(s v1alpha1.EndpointSyncNodeStatus) bool {
+		return s.ObservedRevision == revision && s.Phase == v1alpha1.PhaseIdle
+	}
 }
 
 func writeFile(t *testing.T, path, content string, mode os.FileMode) {
