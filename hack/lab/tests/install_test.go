@@ -58,8 +58,8 @@ func install(t *testing.T) *cluster {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := cp.Stop(); err != nil {
-			t.Error(err)
+		if stopped := cp.Stop(); stopped != nil {
+			t.Error(stopped)
 		}
 	})
 	c := &cluster{ControlPlane: cp}
@@ -310,7 +310,7 @@ func (c *cluster) testControllersRights(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "spec.revision") || !strings.Contains(err.Error(), "may not go back from 8 to 6") {
 		t.Errorf("the controller lowers the revision: %v, want it refused", err)
 	}
-	if err := revise(c.dynamic, 9); !apierrors.IsForbidden(err) {
+	if err = revise(c.dynamic, 9); !apierrors.IsForbidden(err) {
 		t.Errorf("a cluster administrator writes the spec: %v, want it forbidden", err)
 	}
 	config := rest.CopyConfig(c.Admin)
@@ -321,7 +321,7 @@ func (c *cluster) testControllersRights(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := revise(breakGlass, 9); err != nil {
+	if err = revise(breakGlass, 9); err != nil {
 		t.Errorf("the break-glass group writes the spec: %v", err)
 	}
 }
