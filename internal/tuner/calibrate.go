@@ -59,6 +59,9 @@ func Calibrate(e Evidence) Calibration {
 	baseBasis := "by the metrics"
 	if quiet.latency == 0 {
 		c.Base, baseBasis = first, "as the quickest changes took (no metrics)"
+		if load.latency > 0 && load.latency < 2*first { // the workers' own other writes are no part of it
+			c.Base = load.latency - time.Duration(load.writes/c.Capacity*float64(time.Second))
+		}
 	}
 	c.Base = clamp(c.Base, minBase, maxBase)
 	c.PodLatency = time.Duration(podWork * float64(c.Base))

@@ -110,6 +110,8 @@ func (u usage) blame(context string) Bottleneck {
 // levers is what the model says that each lever would bring, as lag in seconds at the percentile in the worst row.
 type levers struct {
 	current, tokens, workers float64
+	// write is the latency of a quiet one.
+	write time.Duration
 	// trusted says that the model reproduces what was measured.
 	trusted bool
 }
@@ -119,7 +121,7 @@ const endless = 1_000_000
 
 // pull replays the demand with each lever pulled to its end.
 func pull(r *replay, running v1alpha1.Flags, o Objective) levers {
-	var l levers
+	l := levers{write: r.model.Base}
 	r.run(running)
 	l.current, l.trusted = r.worst(o.Percentile), r.residual(o).trusted()
 	f := running
@@ -156,6 +158,9 @@ func (l levers) blame(context string) Bottleneck {
 		return Bottleneck{v1alpha1.BottleneckUnknown, message + ", so no flag is to blame"}
 	case tokens >= workers:
 		return Bottleneck{v1alpha1.BottleneckClientRateLimit, message}
+	case l.write >= slowWrite:
+		return Bottleneck{v1alpha1.BottleneckUnknown, message + fmt.Sprintf("; a write takes %v: the API server is slow, "+
+			"which no flag cures", rounded(l.write))}
 	}
 	return Bottleneck{v1alpha1.BottleneckWorkers, message}
 }
