@@ -54,6 +54,7 @@ const protobuf = "application/vnd.kubernetes.protobuf"
 func NewFeed(config *rest.Config, tracker *lag.Tracker, options Options) (*Feed, error) {
 	config = rest.CopyConfig(config)
 	config.Timeout = 0 // it would end every watch
+	config.WarningHandler = rest.NoWarnings{} // Endpoints is deprecated, and read knowingly
 	namespaces, err := metadata.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("build a client for namespaces: %w", err)
