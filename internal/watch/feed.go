@@ -53,7 +53,7 @@ const protobuf = "application/vnd.kubernetes.protobuf"
 // changed.
 func NewFeed(config *rest.Config, tracker *lag.Tracker, options Options) (*Feed, error) {
 	config = rest.CopyConfig(config)
-	config.Timeout = 0 // it would end every watch
+	config.Timeout = 0                        // it would end every watch
 	config.WarningHandler = rest.NoWarnings{} // Endpoints is deprecated, and read knowingly
 	namespaces, err := metadata.NewForConfig(config)
 	if err != nil {
