@@ -201,7 +201,6 @@ func build(ctx context.Context, temp string, progress io.Writer) error {
 const progressPeriod = 10 * time.Second
 
 func goBuild(ctx context.Context, temp string, t target) ([]byte, error) {
-	//nolint:gosec // The arguments are constants and a directory we made.
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", t.ldflags, "-o", filepath.Join(temp, "bin", t.name), t.pkg)
 	cmd.Dir = temp
 	// The caller's workspace and flags are about the caller's module, not about this one.

@@ -95,7 +95,7 @@ func TestStartServesTheAPIAndStopLeavesNothing(t *testing.T) {
 		t.Errorf("the temporary directory is still there: %v", err)
 	}
 	for _, server := range []string{etcd, strings.TrimPrefix(cp.Admin.Host, "https://")} {
-		listener, err := net.Listen("tcp4", server)
+		listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp4", server)
 		if err != nil {
 			t.Errorf("%s is still taken after Stop: %v", server, err)
 			continue

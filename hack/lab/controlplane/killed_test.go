@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"k8s.io/utils/clock"
 )
 
 // victimVariable makes TestVictim start a control plane and wait to be killed.
@@ -30,7 +32,7 @@ func TestVictim(t *testing.T) {
 }
 
 func TestNothingSurvivesAKilledLab(t *testing.T) {
-	cmd := exec.Command(os.Args[0], "-test.run=^TestVictim$", "-test.v")
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestVictim$", "-test.v")
 	cmd.Env = append(os.Environ(), victimVariable+"="+t.TempDir())
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -61,16 +63,14 @@ func TestNothingSurvivesAKilledLab(t *testing.T) {
 // waitRefused returns when nothing listens any more; the test's own timeout ends it.
 func waitRefused(t *testing.T, server string) {
 	t.Helper()
-	poll := time.NewTicker(20 * time.Millisecond)
-	defer poll.Stop()
 	for {
-		conn, err := net.Dial("tcp4", server)
+		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp4", server)
 		if err != nil {
 			return
 		}
 		_ = conn.Close()
 		select {
-		case <-poll.C:
+		case <-clock.RealClock{}.After(20 * time.Millisecond):
 		case <-t.Context().Done():
 			t.Fatalf("%s still listens", server)
 		}

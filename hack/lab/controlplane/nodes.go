@@ -10,12 +10,10 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
-	"k8s.io/utils/ptr"
 )
 
 // ControlPlaneLabel marks a control-plane node, with an empty value, and is the key of its taint, as kubeadm sets them.
@@ -89,15 +87,9 @@ func newNode(name string, index int) *corev1.Node {
 				{Type: corev1.NodeInternalIP, Address: fmt.Sprintf("192.0.2.%d", index+1)}, // TEST-NET-1: routes nowhere.
 				{Type: corev1.NodeHostName, Address: name},
 			},
-			Capacity: corev1.ResourceList{
-				corev1.ResourceCPU:    resource.MustParse("64"),
-				corev1.ResourceMemory: resource.MustParse("256Gi"),
-				corev1.ResourcePods:   resource.MustParse("10000"),
-			},
 			NodeInfo: corev1.NodeSystemInfo{KubeletVersion: KubernetesVersion, OperatingSystem: "linux", Architecture: "amd64"},
 		},
 	}
-	node.Status.Allocatable = node.Status.Capacity
 	return node
 }
 
@@ -115,7 +107,7 @@ func (n *Nodes) register(ctx context.Context, node *corev1.Node) error {
 	lease := &coordinationv1.Lease{
 		ObjectMeta: metav1.ObjectMeta{Name: node.Name, Namespace: corev1.NamespaceNodeLease},
 		Spec: coordinationv1.LeaseSpec{
-			HolderIdentity: ptr.To(node.Name), LeaseDurationSeconds: ptr.To(leaseDuration),
+			HolderIdentity: new(node.Name), LeaseDurationSeconds: new(leaseDuration),
 			RenewTime: &metav1.MicroTime{Time: n.clock.Now()},
 		},
 	}

@@ -33,7 +33,7 @@ func TestNodesAreReadyAndStaySo(t *testing.T) {
 		t.Errorf("%d nodes have the control-plane label, want control-plane-1 alone", len(controlPlanes.Items))
 	}
 
-	later := time.Now().Add(time.Hour)
+	later := nodes.clock.Now().Add(time.Hour)
 	nodes.clock = clocktesting.NewFakeClock(later)
 	if err = nodes.beatOnce(t.Context(), "worker-1"); err != nil {
 		t.Fatalf("heartbeat: %v", err)

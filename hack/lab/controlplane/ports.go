@@ -21,7 +21,7 @@ func freePorts(ctx context.Context, n int) ([]int, error) {
 	ports := make([]int, 0, n)
 	var config net.ListenConfig
 	for range portTries {
-		port := firstPort + rand.IntN(lastPort-firstPort) //nolint:gosec // Not a secret.
+		port := firstPort + rand.IntN(lastPort-firstPort)
 		listener, err := config.Listen(ctx, "tcp4", net.JoinHostPort(loopback, strconv.Itoa(port)))
 		if err != nil {
 			continue

@@ -20,8 +20,8 @@ type process struct {
 	name    string
 	group   int
 	logPath string
-	ended   chan struct{} // Closed when the child has been waited for; err is set before.
-	err     error
+	ended   chan struct{} // Closed when the child has been waited for; exit is set before.
+	exit    string        // For example "exit status 1".
 }
 
 // startProcess runs a command with its output appended to a log file.
@@ -30,7 +30,7 @@ func startProcess(name string, command []string, logPath string) (*process, erro
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	//nolint:gosec,noctx // The lab's own binaries; they end by Stop, which asks first, and not with a context, which kills.
+	//nolint:noctx // It ends by stop, which asks first, and not with a context, which kills.
 	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -49,7 +49,8 @@ func startProcess(name string, command []string, logPath string) (*process, erro
 		}
 		started <- startErr
 		if startErr == nil {
-			p.err = cmd.Wait()
+			_ = cmd.Wait() // Says what exit says.
+			p.exit = cmd.ProcessState.String()
 		}
 	}()
 	if err = <-started; err != nil {
@@ -106,7 +107,7 @@ func (p *process) waitUntil(ctx context.Context, ok func(context.Context) error)
 		}
 		select {
 		case <-p.ended:
-			return fmt.Errorf("%s ended while starting (%v); end of its log %s:\n%s", p.name, p.err, p.logPath, tail(p.logPath))
+			return fmt.Errorf("%s ended while starting: %s; end of its log %s:\n%s", p.name, p.exit, p.logPath, tail(p.logPath))
 		case <-ctx.Done():
 			return fmt.Errorf("wait for %s: %w; last: %w; end of its log %s:\n%s",
 				p.name, context.Cause(ctx), last, p.logPath, tail(p.logPath))

@@ -12,7 +12,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/fake"
 	clocktesting "k8s.io/utils/clock/testing"
-	"k8s.io/utils/ptr"
 )
 
 // stage drives an observer by hand: every step says what a watch delivers, a second after the one before.
@@ -97,7 +96,7 @@ func slice(name string, ready ...string) *discoveryv1.EndpointSlice {
 
 func notReady(s *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
 	for i := range s.Endpoints {
-		s.Endpoints[i].Conditions.Ready = ptr.To(false)
+		s.Endpoints[i].Conditions.Ready = new(false)
 	}
 	return s
 }
@@ -275,7 +274,7 @@ func TestLeadership(t *testing.T) {
 	lease := func(holder string) *coordinationv1.Lease {
 		return &coordinationv1.Lease{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "kube-controller-manager"},
-			Spec:       coordinationv1.LeaseSpec{HolderIdentity: ptr.To(holder)},
+			Spec:       coordinationv1.LeaseSpec{HolderIdentity: new(holder)},
 		}
 	}
 	s := newStage(t).list(nil, nil)

@@ -2,6 +2,7 @@ package workload
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -25,8 +26,9 @@ func (w *Workload) WaitConverged(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("wait for endpoints: %w; %d wrong in EndpointSlices, %d in Endpoints (last error: %w)",
-				context.Cause(ctx), wrong.slices, wrong.endpoints, err)
+			err = errors.Join(context.Cause(ctx), err)
+			return fmt.Errorf("wait until endpoints say what %d Pods do, %d wrong in EndpointSlices and %d in Endpoints: %w",
+				len(w.pods), wrong.slices, wrong.endpoints, err)
 		case <-w.clock.After(convergencePoll):
 		}
 	}

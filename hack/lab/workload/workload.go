@@ -21,7 +21,6 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
-	"k8s.io/utils/ptr"
 )
 
 // ServiceLabel is the label of each Pod that holds the name of its Service; the Service selects by it.
@@ -194,7 +193,7 @@ func (w *Workload) createPod(ctx context.Context, client kubernetes.Interface, i
 		},
 		Spec: corev1.PodSpec{
 			NodeName:                     o.Nodes[i%len(o.Nodes)],
-			AutomountServiceAccountToken: ptr.To(false),
+			AutomountServiceAccountToken: new(false),
 			Tolerations:                  []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
 			Containers: []corev1.Container{{
 				Name: "server", Image: "server",
@@ -210,7 +209,7 @@ func (w *Workload) createPod(ctx context.Context, client kubernetes.Interface, i
 		Phase:     corev1.PodRunning,
 		PodIPs:    []corev1.PodIP{{IP: podIP(i)}},
 		PodIP:     podIP(i),
-		StartTime: ptr.To(metav1.NewTime(w.clock.Now())),
+		StartTime: new(metav1.NewTime(w.clock.Now())),
 	}
 	w.pods[i] = created
 	return w.writeStatus(ctx, client, i, i%2 == 0)

@@ -9,6 +9,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/utils/clock"
 
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/controlplane"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/observer"
@@ -52,9 +53,9 @@ func TestIncidentOnARealControlPlane(t *testing.T) {
 
 	for _, round := range []string{"there", "and back"} {
 		ob.Mark(round)
-		flip, err := w.Flip(t.Context())
-		if err != nil {
-			t.Fatalf("Flip: %v", err)
+		flip, flipErr := w.Flip(t.Context())
+		if flipErr != nil {
+			t.Fatalf("Flip: %v", flipErr)
 		}
 		if flip.Pods != 20 || flip.Duration <= 0 {
 			t.Errorf("Flip = %+v, want 20 Pods in some time", flip)
@@ -100,8 +101,8 @@ func startLab(t *testing.T) (*controlplane.ControlPlane, *controlplane.Nodes) {
 		t.Fatalf("control plane: %v", err)
 	}
 	t.Cleanup(func() {
-		if err := cp.Stop(); err != nil {
-			t.Errorf("Stop: %v", err)
+		if stopErr := cp.Stop(); stopErr != nil {
+			t.Errorf("Stop: %v", stopErr)
 		}
 	})
 	nodes, err := controlplane.StartNodes(t.Context(), cp.Admin, 1, 2)
@@ -132,9 +133,7 @@ func startLab(t *testing.T) (*controlplane.ControlPlane, *controlplane.Nodes) {
 // The test's own timeout ends it.
 func waitSettled(t *testing.T, ob *observer.Observer, window string, changes int) observer.Result {
 	t.Helper()
-	poll := time.NewTicker(50 * time.Millisecond)
-	defer poll.Stop()
-	for ; t.Context().Err() == nil; <-poll.C {
+	for ; t.Context().Err() == nil; <-(clock.RealClock{}).After(50 * time.Millisecond) {
 		result, err := ob.Result(window)
 		if err != nil {
 			t.Fatal(err)
