@@ -132,6 +132,9 @@ func (o *measureOptions) measure(ctx context.Context, s *session, cluster string
 	if err := s.run(ctx, o.length, c.show); err != nil {
 		return err
 	}
+	if err := c.concluding(); err != nil {
+		return err
+	}
 	m := &report.Measurement{Assessment: o.conclude(s, cluster)}
 	if err := c.print(m); err != nil {
 		return err

@@ -51,6 +51,11 @@ func (c *console) print(d report.Document) error {
 	return report.Print(c.out, d, c.format, c.style)
 }
 
+// concluding says that the measurement is over and the model at work, which can take a while after many changes.
+func (c *console) concluding() error {
+	return c.live.Update("Working out what other flags would have brought ...")
+}
+
 // progress is how far a measurement is.
 type progress struct {
 	now     time.Time

@@ -90,6 +90,9 @@ func (o *planOptions) plan(ctx context.Context, s *session, cluster string, c *c
 		if err := s.run(ctx, o.length, c.show); err != nil {
 			return err
 		}
+		if err := c.concluding(); err != nil {
+			return err
+		}
 		document = planned(situation(policy, inCharge, s), s)
 	}
 	document.Policy.File, document.Policy.InCharge, document.Scope.Cluster = o.file, inCharge, cluster

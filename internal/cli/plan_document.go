@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"fmt"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -101,20 +102,28 @@ func objectiveOf(o v1alpha1.Objective) tuner.Objective {
 	return tuner.Objective{Percentile: float64(o.Percentile) / 100, MaxLag: maxLag, MinSamples: int(o.MinSamples)}
 }
 
-// curve is the tuner's, with the decision in its place.
+// curve is the tuner's, with the running flags and the decision in their places.
 func curve(in tuner.Inputs, d tuner.Decision) []report.CurvePoint {
 	if len(in.Evidence.Demand.Changes) == 0 {
 		return []report.CurvePoint{}
 	}
+	points := tuner.Curve(in)
+	if len(points) == 0 {
+		return []report.CurvePoint{}
+	}
+	parameters := tuner.Calibrate(in.Evidence).Parameters
+	point := func(f v1alpha1.Flags, worst time.Duration) tuner.Point {
+		return tuner.Point{Flags: f, Worst: worst, Cost: tuner.Cost(f), Prediction: tuner.Predict(in.Evidence.Demand, f, parameters)}
+	}
 	var chosen tuner.Point
 	if d.Flags != (v1alpha1.Flags{}) {
-		all := d.Flags.Or(in.Evidence.Flags)
-		chosen = tuner.Point{
-			Flags: all, Worst: d.PredictedLag, Cost: d.Cost,
-			Prediction: tuner.Predict(in.Evidence.Demand, all, tuner.Calibrate(in.Evidence).Parameters),
-		}
+		chosen = point(d.Flags.Or(in.Evidence.Flags), d.PredictedLag)
 	}
-	return report.Curve(tuner.Curve(in), chosen)
+	current := point(in.Evidence.Flags, d.CurrentLag)
+	if current.Worst == 0 { // the decision did not get as far as the model
+		current.Worst = max(current.Prediction.EndpointSlices.P99, current.Prediction.Endpoints.P99)
+	}
+	return report.Curve(points, current, chosen)
 }
 
 func policyRef(p v1alpha1.EndpointSyncPolicy) report.PolicyRef {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -152,21 +153,24 @@ type CurvePoint struct {
 	Cost         int64   `json:"cost"`
 	// Chosen marks the setting that is recommended.
 	Chosen bool `json:"chosen"`
+	// Current marks the running flags.
+	Current bool `json:"current"`
 }
 
-// Curve returns the tuner's curve in the form in which it is printed, with the chosen point in its place. A zero chosen
-// point is none.
-func Curve(points []tuner.Point, chosen tuner.Point) []CurvePoint {
-	if chosen.Flags != (v1alpha1.Flags{}) {
-		i, found := slices.BinarySearchFunc(points, chosen, func(a, b tuner.Point) int {
-			return cmp.Compare(a.Flags.KubeAPIQPS, b.Flags.KubeAPIQPS)
-		})
-		if points = slices.Clone(points); found {
-			points[i] = chosen
-		} else {
-			points = slices.Insert(points, i, chosen)
+// Curve returns the tuner's curve in the form in which it is printed, with the running flags and the chosen ones in
+// their places. Zero points are none.
+func Curve(points []tuner.Point, current, chosen tuner.Point) []CurvePoint {
+	points = slices.DeleteFunc(slices.Clone(points), func(p tuner.Point) bool {
+		return p.Flags == current.Flags || p.Flags.KubeAPIQPS == chosen.Flags.KubeAPIQPS
+	})
+	for _, p := range []tuner.Point{current, chosen} {
+		if p.Flags != (v1alpha1.Flags{}) && !slices.ContainsFunc(points, func(o tuner.Point) bool { return o.Flags == p.Flags }) {
+			points = append(points, p)
 		}
 	}
+	slices.SortStableFunc(points, func(a, b tuner.Point) int {
+		return cmp.Or(cmp.Compare(a.Flags.KubeAPIQPS, b.Flags.KubeAPIQPS), cmp.Compare(a.Cost, b.Cost))
+	})
 	out := make([]CurvePoint, 0, len(points))
 	for _, p := range points {
 		out = append(out, CurvePoint{
@@ -178,6 +182,7 @@ func Curve(points []tuner.Point, chosen tuner.Point) []CurvePoint {
 			WorstSeconds:            seconds(p.Worst),
 			Cost:                    p.Cost,
 			Chosen:                  p.Flags == chosen.Flags,
+			Current:                 p.Flags == current.Flags,
 		})
 	}
 	return out
@@ -227,10 +232,13 @@ func (p *printer) curve(d *Plan) {
 		worst = max(worst, c.WorstSeconds)
 	}
 	var rows [][]string
-	for _, c := range d.Curve {
+	for _, c := range thinned(d.Curve) {
 		mark := ""
-		if c.Chosen {
-			mark = ">"
+		switch {
+		case c.Chosen:
+			mark = "chosen"
+		case c.Current:
+			mark = "now"
 		}
 		rows = append(rows, []string{
 			mark, flagText(c.Flags, v1alpha1.FlagKubeAPIQPS), flagText(c.Flags, v1alpha1.FlagKubeAPIBurst),
@@ -239,6 +247,28 @@ func (p *printer) curve(d *Plan) {
 		})
 	}
 	p.table(header, rows)
+}
+
+// curveRows is how many points of a curve are shown besides those that are marked: about one for each half octave.
+const curveRows = 10
+
+// thinned leaves points whose QPS lie about evenly on a logarithmic scale, the first and the last among them, and those
+// that are marked.
+func thinned(curve []CurvePoint) []CurvePoint {
+	qps := func(c CurvePoint) float64 { return float64(c.Flags[v1alpha1.FlagKubeAPIQPS]) }
+	step := math.Pow(qps(curve[len(curve)-1])/max(qps(curve[0]), 1), 1.0/curveRows)
+	next := 0.0
+	var out []CurvePoint
+	for i, c := range curve {
+		due := qps(c) >= next
+		if due && !c.Chosen && !c.Current {
+			next = qps(c) * step
+		}
+		if due || c.Chosen || c.Current || i == len(curve)-1 {
+			out = append(out, c)
+		}
+	}
+	return out
 }
 
 // barColumns is the length of the longest bar of the curve.

@@ -110,6 +110,10 @@ func samplePlan() *Plan {
 	flags := func(qps, burst int32) v1alpha1.Flags {
 		return v1alpha1.Flags{KubeAPIQPS: qps, KubeAPIBurst: burst, ConcurrentEndpointSyncs: 20, ConcurrentServiceEndpointSyncs: 20}
 	}
+	var points []tuner.Point
+	for qps := int32(5); qps <= 300; qps += 5 {
+		points = append(points, point(flags(qps, 30), time.Duration(860/qps)*time.Second))
+	}
 	return &Plan{
 		Policy:     PolicyRef{Name: "default", Mode: "Enforce", InCharge: "default"},
 		Assessment: Assess(b),
@@ -124,8 +128,7 @@ func samplePlan() *Plan {
 			Kind: "Start", Node: "cp-1", Revision: 1, Reason: v1alpha1.ReasonRolloutStarted, Message: "starting on node cp-1 (1 of 1 left)",
 			Flags: FlagsOf(b.Decision.Flags), Restarts: 1, HandOver: "about 31 to 33 s without an acting kube-controller-manager",
 		},
-		Curve: Curve([]tuner.Point{point(flags(20, 30), 43*time.Second), point(flags(300, 325), 1200*time.Millisecond)},
-			point(flags(120, 400), 1800*time.Millisecond)),
+		Curve: Curve(points, point(v1alpha1.DefaultFlags(), 43*time.Second), point(flags(120, 400), 1800*time.Millisecond)),
 	}
 }
 
