@@ -24,6 +24,10 @@ type process struct {
 	exit    string        // For example "exit status 1".
 }
 
+// lessGC trades memory, of which the lab needs little, for processor time, of which it has little: an incident of 1,000
+// Services then costs 8.5 s of it instead of 10 s.
+const lessGC = "GOGC=400"
+
 // startProcess runs a command with its output appended to a log file.
 func startProcess(name string, command []string, logPath string) (*process, error) {
 	log, err := os.OpenFile(filepath.Clean(logPath), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -33,6 +37,7 @@ func startProcess(name string, command []string, logPath string) (*process, erro
 	//nolint:noctx // It ends by stop, which asks first, and not with a context, which kills.
 	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Env = append([]string{lessGC}, os.Environ()...) // The last one wins: the caller's, if it sets it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	dieWithParent(cmd.SysProcAttr)
 	p := &process{name: name, logPath: logPath, ended: make(chan struct{})}
