@@ -50,5 +50,5 @@ func (c bootClock) now() moment {
 	var t unix.Timespec
 	// CLOCK_BOOTTIME exists since Linux 2.6.39 and openat2 since 5.6: where the agent runs, this cannot fail.
 	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &t)
-	return moment{BootID: c.bootID, Boot: time.Duration(t.Nano()), Wall: c.wall.Now()}
+	return moment{BootID: c.bootID, Boot: time.Duration(t.Nano()), Wall: c.wall.Now().UTC().Round(0)}
 }

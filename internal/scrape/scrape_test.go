@@ -1,0 +1,205 @@
+package scrape
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+)
+
+func recorded(t testing.TB, name string) string {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join("testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}
+
+func ptr[T any](v T) *T { return &v }
+
+// idle is what the recording of a fresh v1.37.2 says.
+func idle() Signals {
+	return Signals{
+		KCM: v1alpha1.KCMSignals{
+			ProcessStartTime:        metav1.MicroTime{Time: time.UnixMicro(1795453159010000).UTC()},
+			Writes:                  ptr(int64(72)),
+			LimiterWaitMilliseconds: ptr(int64(2610)),
+			RequestMilliseconds:     ptr(int64(5216)),
+			Endpoints:               v1alpha1.QueueSignals{Depth: ptr(int64(0)), Syncs: ptr(int64(1)), WaitMilliseconds: ptr(int64(12)), WorkMilliseconds: ptr(int64(0))},
+			EndpointSlices:          v1alpha1.QueueSignals{Depth: ptr(int64(0)), Syncs: ptr(int64(1)), WaitMilliseconds: ptr(int64(21)), WorkMilliseconds: ptr(int64(0))},
+		},
+		Leader:  ptr(true),
+		Version: "v1.37.2",
+	}
+}
+
+func TestParseSignals(t *testing.T) {
+	metrics := recorded(t, "metrics-v1.37.2.txt")
+	replace := func(from, to string) string {
+		if !strings.Contains(metrics, from) {
+			t.Fatalf("the recording has no %q", from)
+		}
+		return strings.Replace(metrics, from, to, 1)
+	}
+	const start = "process_start_time_seconds 1.79545315901e+09"
+	const depth = `workqueue_depth{name="endpoint"} 0`
+	const wait = `rest_client_rate_limiter_duration_seconds_sum{host="127.0.0.1:21443",verb="POST"} 2.6097375130000007`
+	tests := map[string]struct {
+		text    string
+		change  func(*Signals)
+		dropped int
+	}{
+		"the recording":                       {metrics, func(*Signals) {}, 0},
+		"a standby":                           {replace(`status{name="kube-controller-manager"} 1`, `status{name="kube-controller-manager"} 0`), func(s *Signals) { s.Leader = ptr(false) }, 0},
+		"another Lease says nothing":          {replace(`status{name="kube-controller-manager"} 1`, `status{name="other"} 1`), func(s *Signals) { s.Leader = nil }, 0},
+		"not a number is absent":              {replace(depth, `workqueue_depth{name="endpoint"} NaN`), func(s *Signals) { s.KCM.Endpoints.Depth = nil }, 1},
+		"infinity is absent":                  {replace(depth, `workqueue_depth{name="endpoint"} +Inf`), func(s *Signals) { s.KCM.Endpoints.Depth = nil }, 1},
+		"a negative number is absent":         {replace(depth, `workqueue_depth{name="endpoint"} -1`), func(s *Signals) { s.KCM.Endpoints.Depth = nil }, 1},
+		"a huge number is absent":             {replace(depth, `workqueue_depth{name="endpoint"} 1e308`), func(s *Signals) { s.KCM.Endpoints.Depth = nil }, 1},
+		"a sample given twice is absent":      {replace(depth, depth+"\n"+depth), func(s *Signals) { s.KCM.Endpoints.Depth = nil }, 1},
+		"one bad series makes the sum absent": {replace(wait, strings.Replace(wait, "2.6", "-2.6", 1)), func(s *Signals) { s.KCM.LimiterWaitMilliseconds = nil }, 1},
+		"a sum that is not a number":          {replace(wait, strings.Replace(wait, "2.6097375130000007", "NaN", 1)), func(s *Signals) { s.KCM.LimiterWaitMilliseconds = nil }, 1},
+		"no start time":                       {replace(start, ""), func(s *Signals) { s.KCM.ProcessStartTime = metav1.MicroTime{} }, 0},
+		"a negative start time":               {replace(start, "process_start_time_seconds -1"), func(s *Signals) { s.KCM.ProcessStartTime = metav1.MicroTime{} }, 1},
+		"nothing at all":                      {"", func(s *Signals) { *s = Signals{} }, 0},
+		"reads only have written nothing": {
+			`# TYPE rest_client_request_duration_seconds histogram
+rest_client_request_duration_seconds_bucket{host="h",verb="GET",le="+Inf"} 3
+rest_client_request_duration_seconds_sum{host="h",verb="GET"} 1
+rest_client_request_duration_seconds_count{host="h",verb="GET"} 3
+`, func(s *Signals) {
+				*s = Signals{KCM: v1alpha1.KCMSignals{Writes: ptr(int64(0)), RequestMilliseconds: ptr(int64(0))}}
+			}, 0,
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			want := idle()
+			tt.change(&want)
+			got, err := ParseSignals([]byte(tt.text))
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("ParseSignals(), want -, got +:\n%s", diff)
+			}
+			dropped := 0
+			if e, ok := errors.AsType[*SampleError](err); ok {
+				dropped = len(e.Dropped)
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			if dropped != tt.dropped {
+				t.Errorf("%d samples dropped (%v), want %d", dropped, err, tt.dropped)
+			}
+		})
+	}
+}
+
+func FuzzParseSignals(f *testing.F) {
+	f.Add([]byte("process_start_time_seconds 1\nworkqueue_depth{name=\"endpoint\"} NaN\n"))
+	f.Add([]byte("# TYPE workqueue_work_duration_seconds histogram\nworkqueue_work_duration_seconds_sum{name=\"endpoint\"} -1\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		s, _ := ParseSignals(text)
+		for _, n := range []*int64{s.KCM.Writes, s.KCM.LimiterWaitMilliseconds, s.KCM.RequestMilliseconds, s.KCM.Endpoints.Depth, s.KCM.EndpointSlices.WorkMilliseconds} {
+			if n != nil && *n < 0 {
+				t.Errorf("a signal is %d", *n)
+			}
+		}
+		if len(s.Version) > 64 {
+			t.Errorf("the version has %d bytes", len(s.Version))
+		}
+	})
+}
+
+// kcm serves recorded answers; a path that is not among them is not found.
+func kcm(t *testing.T, answers map[string]http.HandlerFunc) *KCM {
+	t.Helper()
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/healthz" && r.Header.Get("Authorization") != "Bearer right" {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		handle, ok := answers[r.URL.Path]
+		if !ok {
+			http.NotFound(w, r)
+			return
+		}
+		handle(w, r)
+	}))
+	t.Cleanup(server.Close)
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte("right"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	k, err := NewKCM(server.URL, &rest.Config{BearerTokenFile: token}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func says(text string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(text)) }
+}
+
+func TestFlags(t *testing.T) {
+	tests := map[string]struct {
+		answers map[string]http.HandlerFunc
+		want    v1alpha1.Flags
+		fails   string
+	}{
+		"flagz as JSON":           {map[string]http.HandlerFunc{"/flagz": says(recorded(t, "flagz-v1.37.2.json"))}, v1alpha1.DefaultFlags(), ""},
+		"configz where no flagz":  {map[string]http.HandlerFunc{"/configz": says(recorded(t, "configz-v1.37.2.json"))}, v1alpha1.DefaultFlags(), ""},
+		"a rate that is no whole": {map[string]http.HandlerFunc{"/flagz": says(`{"kind":"Flagz","flags":{"kube-api-qps":"20.5","kube-api-burst":"30"}}`)}, v1alpha1.Flags{KubeAPIBurst: 30}, ""},
+		"text instead of JSON":    {map[string]http.HandlerFunc{"/flagz": says("kube-api-qps=20")}, v1alpha1.Flags{}, "parse /flagz"},
+		"another kind":            {map[string]http.HandlerFunc{"/flagz": says(`{"kind":"Status"}`)}, v1alpha1.Flags{}, "want Flagz"},
+		"neither":                 {nil, v1alpha1.Flags{}, "404"},
+		"too much":                {map[string]http.HandlerFunc{"/flagz": says(strings.Repeat("x", maxBody+1))}, v1alpha1.Flags{}, "more than"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			got, err := kcm(t, tt.answers).Flags(t.Context())
+			if got != tt.want || (err == nil) != (tt.fails == "") || err != nil && !strings.Contains(err.Error(), tt.fails) {
+				t.Errorf("Flags() = %v, %v, want %v and an error with %q", got, err, tt.want, tt.fails)
+			}
+		})
+	}
+}
+
+func TestHealthy(t *testing.T) {
+	tests := map[string]struct {
+		answer http.HandlerFunc
+		want   bool
+	}{
+		"ok":              {says("ok"), true},
+		"200 but not ok":  {says("soon"), false},
+		"an inner error":  {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }, false},
+		"a body too long": {says(strings.Repeat("ok", maxBody)), false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			k := kcm(t, map[string]http.HandlerFunc{"/healthz": tt.answer})
+			fingerprint, err := k.Probe(t.Context())
+			if (err == nil) != tt.want || len(fingerprint) != 64 {
+				t.Errorf("Probe() = %q, %v, want healthy %t and a fingerprint", fingerprint, err, tt.want)
+			}
+		})
+	}
+}
+
+func TestATokenThatIsRefusedIsNamed(t *testing.T) {
+	k := kcm(t, map[string]http.HandlerFunc{"/metrics": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }})
+	_, err := k.Signals(t.Context())
+	if e, ok := errors.AsType[*StatusError](err); !ok || e.Code != http.StatusForbidden || !strings.Contains(err.Error(), "grant get") {
+		t.Errorf("Signals() = %v, want a *StatusError that says what to grant", err)
+	}
+}
