@@ -41,8 +41,10 @@ func Diagnose(e Evidence, o Objective) Bottleneck {
 	}
 	b := u.blame(verdict.Message)
 	if levers.trusted && levers.gain(b.Type) < worthwhile {
-		return Bottleneck{v1alpha1.BottleneckUnknown,
-			b.Message + "; but in the model " + levers.String() + ", so no flag is to blame"}
+		return Bottleneck{
+			v1alpha1.BottleneckUnknown,
+			b.Message + "; but in the model " + levers.String() + ", so no flag is to blame",
+		}
 	}
 	return b
 }
@@ -90,8 +92,10 @@ func usageOf(e Evidence) usage {
 // would only press it harder.
 func (u usage) blame(context string) Bottleneck {
 	if u.writes == 0 {
-		return Bottleneck{v1alpha1.BottleneckUnknown,
-			context + "; kube-controller-manager's queues were short all the time: the lag is not theirs"}
+		return Bottleneck{
+			v1alpha1.BottleneckUnknown,
+			context + "; kube-controller-manager's queues were short all the time: the lag is not theirs",
+		}
 	}
 	share := float64(u.waited) / float64(max(u.requests, 1))
 	latency := (u.requests - u.waited) / time.Duration(u.writes)

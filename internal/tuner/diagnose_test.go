@@ -25,6 +25,9 @@ func cases() map[v1alpha1.BottleneckType][]world {
 			{demand: incident(1000, 2*time.Minute), flags: v1alpha1.DefaultFlags(), truth: model},
 			{demand: incident(0, time.Second), flags: v1alpha1.DefaultFlags(), truth: model},
 		},
+		v1alpha1.BottleneckNoLeader: {
+			{demand: few, flags: v1alpha1.DefaultFlags(), truth: model, leader: Leaderless},
+		},
 		v1alpha1.BottleneckClientRateLimit: {
 			{demand: few, flags: v1alpha1.DefaultFlags(), truth: model},
 			{demand: few, flags: flagsOf(20, 30, 50, 50), truth: model},
@@ -48,10 +51,10 @@ func cases() map[v1alpha1.BottleneckType][]world {
 func TestDiagnoseTellsCausesApart(t *testing.T) {
 	for name, scrape := range map[string]time.Duration{"with metrics": 2 * time.Second, "without metrics": 0} {
 		t.Run(name, func(t *testing.T) {
-			matrix := map[v1alpha1.BottleneckType]map[v1alpha1.BottleneckType]int{}
+			matrix := make(map[v1alpha1.BottleneckType]map[v1alpha1.BottleneckType]int)
 			all := cases()
 			for want, worlds := range all {
-				matrix[want] = map[v1alpha1.BottleneckType]int{}
+				matrix[want] = make(map[v1alpha1.BottleneckType]int)
 				for i, w := range worlds {
 					w.scrape = scrape
 					got := Diagnose(w.evidence(), objectiveOf(time.Second))
@@ -97,14 +100,6 @@ func TestDiagnoseNamesNoFlagWhereNoneIsToBlame(t *testing.T) {
 	e.Signals = nil
 	if got := Diagnose(e, objectiveOf(time.Second)); got.Type != v1alpha1.BottleneckUnknown {
 		t.Errorf("Diagnose without metrics = %s: %s, want Unknown", got.Type, got.Message)
-	}
-}
-
-func TestDiagnoseWithoutALeader(t *testing.T) {
-	e := cases()[v1alpha1.BottleneckClientRateLimit][0].evidence()
-	e.Leader = Leaderless
-	if got := Diagnose(e, objectiveOf(time.Second)); got.Type != v1alpha1.BottleneckNoLeader {
-		t.Errorf("Diagnose = %s, want NoLeader", got.Type)
 	}
 }
 

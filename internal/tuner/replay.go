@@ -9,9 +9,9 @@ import (
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 )
 
-// maxArrivals bounds what one replay takes, and so how long a search takes: 20,000 changes are replayed in some ten
+// maxArrivals bounds what one replay takes, and so how long a search takes: 10,000 changes are replayed in some
 // milliseconds, and a decision needs a few hundred replays.
-const maxArrivals = 20_000
+const maxArrivals = 10_000
 
 // row is one line of a verdict: an API and a direction, with the arrivals that count there.
 type row struct {

@@ -34,6 +34,10 @@ const (
 	// workersHeadroom is what is added to the fewest workers that do: they are nearly free, and write latency under a
 	// rate that was never seen is the least certain number here.
 	workersHeadroom = 2
+
+	// busyWrite is the least latency, in seconds, that workers are provided for at the peak: quorums of three nodes take
+	// as long under load, whatever they take when they are quiet.
+	busyWrite = 0.050
 )
 
 // space is what a search may choose from: for each flag a closed range. low == high fixes a flag.
@@ -127,8 +131,10 @@ func (r *replay) search(s space, percentile, maxLag float64) choice {
 		if Cost(f) >= bestCost {
 			break // QPS only rises from here on
 		}
-		if f, found := r.leastBurst(f, s, a); found && Cost(f) < bestCost {
-			best, bestCost = f, Cost(f)
+		bursts := steps(f.KubeAPIBurst, max(f.KubeAPIBurst, min(s.high.KubeAPIBurst, refillSeconds*qps)))
+		bursts = slices.DeleteFunc(bursts, func(burst int32) bool { return Cost(withBurst(f, burst)) >= bestCost })
+		if cheaper, found := r.leastBurst(f, bursts, a); found {
+			best, bestCost = cheaper, Cost(cheaper)
 		}
 	}
 	best = r.fewestWorkers(best, s, a)
@@ -136,19 +142,18 @@ func (r *replay) search(s space, percentile, maxLag float64) choice {
 	return choice{flags: best, lag: r.worst(percentile)}
 }
 
-// leastBurst raises the burst of a setting until it reaches the aim, if it can.
-func (r *replay) leastBurst(f v1alpha1.Flags, s space, a aim) (v1alpha1.Flags, bool) {
-	most := max(f.KubeAPIBurst, min(s.high.KubeAPIBurst, refillSeconds*f.KubeAPIQPS))
-	bursts := steps(f.KubeAPIBurst, most)
-	i := leastReaching(bursts, func(burst int32) bool {
-		f.KubeAPIBurst = burst
-		return r.reaches(f, a)
-	})
-	if i == len(bursts) {
+// leastBurst returns the setting with the least of the bursts with which it reaches the aim, if it does with the last.
+func (r *replay) leastBurst(f v1alpha1.Flags, bursts []int32, a aim) (v1alpha1.Flags, bool) {
+	if !r.reaches(withBurst(f, bursts[len(bursts)-1]), a) {
 		return f, false
 	}
-	f.KubeAPIBurst = bursts[i]
-	return f, true
+	i := leastReaching(bursts, func(burst int32) bool { return r.reaches(withBurst(f, burst), a) })
+	return withBurst(f, bursts[min(i, len(bursts)-1)]), true
+}
+
+func withBurst(f v1alpha1.Flags, burst int32) v1alpha1.Flags {
+	f.KubeAPIBurst = burst
+	return f
 }
 
 // leastReaching is the index of the first value that reaches, if all after it do; else of one that does and whose
@@ -172,7 +177,7 @@ func (r *replay) fewestWorkers(f v1alpha1.Flags, s space, a aim) v1alpha1.Flags 
 	if i == len(counts) {
 		return f
 	}
-	busy := r.peakRate() * max(r.model.PodLatency.Seconds()/podWork, r.model.Base.Seconds())
+	busy := r.peakRate() * max(r.model.PodLatency.Seconds()/podWork, r.model.Base.Seconds(), busyWrite)
 	return s.withWorkers(f, int32(math.Ceil(workersHeadroom*max(float64(counts[i]), min(busy, v1alpha1.MaxWorkers)))))
 }
 
@@ -191,8 +196,7 @@ func (r *replay) peakRate() float64 {
 // withWorkers gives both controllers so many workers, as far as the space allows.
 func (s space) withWorkers(f v1alpha1.Flags, count int32) v1alpha1.Flags {
 	f.ConcurrentEndpointSyncs = clamp(count, s.low.ConcurrentEndpointSyncs, s.high.ConcurrentEndpointSyncs)
-	f.ConcurrentServiceEndpointSyncs =
-		clamp(count, s.low.ConcurrentServiceEndpointSyncs, s.high.ConcurrentServiceEndpointSyncs)
+	f.ConcurrentServiceEndpointSyncs = clamp(count, s.low.ConcurrentServiceEndpointSyncs, s.high.ConcurrentServiceEndpointSyncs)
 	return f
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"k8s.io/client-go/util/flowcontrol"
 	"k8s.io/client-go/util/workqueue"
+	"k8s.io/utils/clock"
 	"pgregory.net/rapid"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
@@ -113,7 +114,8 @@ func realLags(arrivals []arrival, f v1alpha1.Flags, latency time.Duration) []flo
 	lags := make([]float64, len(arrivals))
 	var mu stdsync.Mutex
 	open := map[int32][]int{}
-	epoch := time.Now()
+	wall := clock.RealClock{} // of the bubble: virtual
+	epoch := wall.Now()
 	var workers stdsync.WaitGroup
 	for range f.ConcurrentServiceEndpointSyncs {
 		workers.Go(func() {
@@ -127,16 +129,16 @@ func realLags(arrivals []arrival, f v1alpha1.Flags, latency time.Duration) []flo
 				open[service] = nil
 				mu.Unlock()
 				limiter.Accept()
-				time.Sleep(latency)
+				wall.Sleep(latency)
 				for _, i := range changes {
-					lags[i] = time.Since(epoch).Seconds() - arrivals[i].at
+					lags[i] = wall.Since(epoch).Seconds() - arrivals[i].at
 				}
 				queue.Done(service)
 			}
 		})
 	}
 	for i, a := range arrivals {
-		time.Sleep(time.Duration(a.at*1e9) - time.Since(epoch))
+		wall.Sleep(time.Duration(a.at*1e9) - wall.Since(epoch))
 		mu.Lock()
 		open[a.service] = append(open[a.service], i)
 		mu.Unlock()

@@ -1,6 +1,7 @@
 package tuner
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -63,12 +64,14 @@ type world struct {
 	until time.Duration
 	// scrape is the period of the signals; zero means none.
 	scrape time.Duration
+	// leader is Led unless said otherwise.
+	leader LeaderState
 }
 
 // evidence runs the world and returns what the operator would see.
 func (w world) evidence() Evidence {
 	r := newReplay(w.demand, w.truth, start)
-	e := Evidence{Flags: w.flags, Leader: Led}
+	e := Evidence{Flags: w.flags, Leader: cmp.Or(w.leader, Led)}
 	r.sim.scrapeAt = -1
 	if w.scrape > 0 {
 		r.sim.scrape = func(s *simulation) float64 {
