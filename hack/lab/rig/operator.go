@@ -60,7 +60,7 @@ func (r *Rig) StartAgent(t testing.TB, extra ...string) *Proc {
 	t.Helper()
 	args := []string{
 		"agent", "--node-name=" + r.Node, "--manifest-dir=" + r.ManifestDir, "--state-dir=" + r.StateDir,
-		"--kcm-url=" + r.KCMURL, "--kubeconfig=" + r.kubeconfig(t, "endpoint-sync-agent"), "--min-interval=0s",
+		"--kcm-url=" + r.KCMURL, "--kubeconfig=" + r.kubeconfig(t, "endpoint-sync-agent"), "--min-interval=1ms",
 	}
 	return r.run(t, "agent", append(args, extra...))
 }

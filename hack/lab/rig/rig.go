@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -176,7 +175,8 @@ func freePort(t testing.TB) string {
 }
 
 // Misbehave tells the stand-in how to behave from its next start on, if its flags are not the defaults: "exit",
-// "unhealthy", "ignore-flags", or "" to behave.
+// "unhealthy", "ignore-flags", or "" to behave. A second word, as in "exit --kube-api-qps=50", narrows that to commands
+// with this argument.
 func (r *Rig) Misbehave(t testing.TB, how string) {
 	t.Helper()
 	if err := os.WriteFile(r.behaviour, []byte(how), 0o600); err != nil {
@@ -239,7 +239,8 @@ func (r *Rig) report(t testing.TB) {
 	}
 	if r.Pods != nil {
 		for _, p := range r.Pods.Processes() {
-			t.Logf("process: %s", fmt.Sprintf("%+v", p))
+			t.Logf("process %d of %.8s: started %s, ended %s with %d, …%v", p.PID, p.UID,
+				p.Started.Format(time.StampMilli), p.Exited.Format(time.StampMilli), p.ExitCode, p.Args[max(0, len(p.Args)-4):])
 		}
 	}
 }

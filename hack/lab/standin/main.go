@@ -5,7 +5,7 @@
 // A behaviour file, named by --standin-behaviour-file, may hold one word that says how the process misbehaves when any
 // of the four flags that the operator tunes has a value other than its default, so that an old manifest works and a
 // new one fails: "exit" (ends at once), "unhealthy" (/healthz never answers 200) or "ignore-flags" (/flagz and /configz
-// report the defaults).
+// report the defaults). A second word, "--name=value", narrows that to commands with just this argument.
 package main
 
 import (
@@ -110,7 +110,7 @@ func parse(args []string) map[string]string {
 // behaviourOf reads the behaviour file, if there is one and it applies.
 func behaviourOf(flags map[string]string) (behaviour, error) {
 	path, given := flags[flagBehaviour]
-	if !given || !changed(flags) {
+	if !given {
 		return behave, nil
 	}
 	content, err := os.ReadFile(path)
@@ -120,12 +120,27 @@ func behaviourOf(flags map[string]string) (behaviour, error) {
 	if err != nil {
 		return behave, fmt.Errorf("read behaviour: %w", err)
 	}
-	switch b := behaviour(strings.TrimSpace(string(content))); b {
+	how, condition, _ := strings.Cut(strings.TrimSpace(string(content)), " ")
+	if !applies(flags, condition) {
+		return behave, nil
+	}
+	switch b := behaviour(how); b {
 	case behave, exitAtOnce, unhealthy, ignoreFlags:
 		return b, nil
 	default:
 		return behave, fmt.Errorf("%s says %q, want exit, unhealthy, ignore-flags or nothing", path, b)
 	}
+}
+
+// applies reports whether the command has the argument of the condition or, without one, any tuned flag with a value
+// other than its default.
+func applies(flags map[string]string, condition string) bool {
+	if condition == "" {
+		return changed(flags)
+	}
+	name, value, _ := strings.Cut(strings.TrimLeft(condition, "-"), "=")
+	given, ok := flags[name]
+	return ok && given == value
 }
 
 // changed reports whether a tuned flag has a value other than its default.

@@ -125,15 +125,17 @@ func TestBehaviourAppliesToChangedFlagsOnly(t *testing.T) {
 		health    int
 		flags     map[string]string
 	}{
-		"no flags, told to exit":                    {"exit", nil, false, 200, tuned()},
-		"default value, told to exit":               {"exit", []string{"--kube-api-qps=20"}, false, 200, tuned()},
-		"changed value, told to exit":               {"exit", []string{"--kube-api-qps=50"}, true, 0, nil},
-		"changed workers, told to exit":             {"exit", []string{"--concurrent-endpoint-syncs=6"}, true, 0, nil},
-		"changed value, told nothing":               {"", []string{"--kube-api-burst=40"}, false, 200, with("kube-api-burst", "40")},
-		"changed value, told to be unhealthy":       {"unhealthy\n", []string{"--kube-api-qps=50"}, false, 500, with("kube-api-qps", "50")},
-		"default value, told to be unhealthy":       {"unhealthy", nil, false, 200, tuned()},
-		"changed value, told to ignore its flags":   {"ignore-flags", []string{"--kube-api-qps=50"}, false, 200, tuned()},
-		"an unknown behaviour ends a changed start": {"dance", []string{"--kube-api-qps=50"}, true, 0, nil},
+		"no flags, told to exit":                     {"exit", nil, false, 200, tuned()},
+		"default value, told to exit":                {"exit", []string{"--kube-api-qps=20"}, false, 200, tuned()},
+		"changed value, told to exit":                {"exit", []string{"--kube-api-qps=50"}, true, 0, nil},
+		"changed workers, told to exit":              {"exit", []string{"--concurrent-endpoint-syncs=6"}, true, 0, nil},
+		"changed value, told nothing":                {"", []string{"--kube-api-burst=40"}, false, 200, with("kube-api-burst", "40")},
+		"changed value, told to be unhealthy":        {"unhealthy\n", []string{"--kube-api-qps=50"}, false, 500, with("kube-api-qps", "50")},
+		"default value, told to be unhealthy":        {"unhealthy", nil, false, 200, tuned()},
+		"changed value, told to ignore its flags":    {"ignore-flags", []string{"--kube-api-qps=50"}, false, 200, tuned()},
+		"the very value that is to fail":             {"exit --kube-api-qps=50", []string{"--kube-api-qps=50"}, true, 0, nil},
+		"another value than the one that is to fail": {"exit --kube-api-qps=50", []string{"--kube-api-qps=60"}, false, 200, with("kube-api-qps", "60")},
+		"an unknown behaviour ends a changed start":  {"dance", []string{"--kube-api-qps=50"}, true, 0, nil},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
