@@ -24,8 +24,7 @@ func (r *PolicyReconciler) observe(ctx context.Context, s Situation) (Situation,
 	s.Nodes, s.Synced = nodes, r.Synced()
 	s.InCharge = policies[0].Name
 	s.Policy.Spec = s.Policy.Spec.WithDefaults()
-	if s.Measured, err = measured(s.Policy.Spec.Services); err != nil {
-		s.Invalid = err.Error()
+	if s.Measured, s.Invalid = measured(s.Policy.Spec.Services); s.Invalid != "" {
 		return s, nil
 	}
 	window, ok := s.Policy.Spec.Objective.Window.Value()
@@ -65,22 +64,22 @@ func (r *PolicyReconciler) fleet(ctx context.Context) ([]v1alpha1.EndpointSyncPo
 	return policies.Items, nodes.Items, nil
 }
 
-// measured returns which Services a policy speaks of; nil means all.
-func measured(scope v1alpha1.ServiceScope) (func(lag.Service) bool, error) {
+// measured returns which Services a policy speaks of, nil for all, or why its selectors cannot be used.
+func measured(scope v1alpha1.ServiceScope) (filter func(lag.Service) bool, invalid string) {
 	if scope == (v1alpha1.ServiceScope{}) {
-		return nil, nil //nolint:nilnil // nil is the filter that lets all pass, see lag.Query.
+		return nil, ""
 	}
 	namespaces, err := selectorOf(scope.NamespaceSelector)
 	if err != nil {
-		return nil, fmt.Errorf("spec.services.namespaceSelector: %w", err)
+		return nil, "spec.services.namespaceSelector: " + err.Error()
 	}
 	services, err := selectorOf(scope.Selector)
 	if err != nil {
-		return nil, fmt.Errorf("spec.services.selector: %w", err)
+		return nil, "spec.services.selector: " + err.Error()
 	}
 	return func(s lag.Service) bool {
 		return namespaces.Matches(labels.Set(s.NamespaceLabels)) && services.Matches(labels.Set(s.Labels))
-	}, nil
+	}, ""
 }
 
 func selectorOf(s *metav1.LabelSelector) (labels.Selector, error) {

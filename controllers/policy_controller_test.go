@@ -296,10 +296,11 @@ func TestEventsCarryTheReasonsOfConditions(t *testing.T) {
 	b := newBench(t, policyObject(v1alpha1.ModeEnforce))
 	b.reconcile(t)
 	close(b.events.Events)
-	seen := ""
+	var all []string
 	for e := range b.events.Events {
-		seen += e + "\n"
+		all = append(all, e)
 	}
+	seen := strings.Join(all, "\n")
 	for _, want := range []string{v1alpha1.ReasonRolloutStarted, v1alpha1.ReasonObjectiveMissed} {
 		if !strings.Contains(seen, want) {
 			t.Errorf("no Event with reason %s in:\n%s", want, seen)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -232,26 +233,26 @@ func transitions(before, after v1alpha1.EndpointSyncPolicyStatus) []occurrence {
 		i := slices.IndexFunc(before.History, func(b v1alpha1.HistoryEntry) bool { return b.Revision == e.Revision })
 		switch {
 		case i < 0:
-			out = append(out, occurrence{"Normal", v1alpha1.ReasonRolloutStarted, "RollOut", fmt.Sprintf(
+			out = append(out, occurrence{corev1.EventTypeNormal, v1alpha1.ReasonRolloutStarted, "RollOut", fmt.Sprintf(
 				"Revision %d: %s -> %s for bottleneck %s, predicted lag %s", e.Revision, e.From, e.To, e.Bottleneck, e.PredictedLag)})
 		case before.History[i].Outcome != e.Outcome:
 			out = append(out, ended(e))
 		}
 	}
 	if reason, changed := newReason(before, after, v1alpha1.ConditionStalled); changed && reason.Status == metav1.ConditionTrue {
-		out = append(out, occurrence{"Warning", reason.Reason, "Stall", reason.Message})
+		out = append(out, occurrence{corev1.EventTypeWarning, reason.Reason, "Stall", reason.Message})
 	}
 	if reason, changed := newReason(before, after, v1alpha1.ConditionObjectiveMet); changed {
-		out = append(out, occurrence{"Normal", reason.Reason, "Measure", reason.Message})
+		out = append(out, occurrence{corev1.EventTypeNormal, reason.Reason, "Measure", reason.Message})
 	}
 	return out
 }
 
 func ended(e v1alpha1.HistoryEntry) occurrence {
-	kind := "Normal"
+	kind := corev1.EventTypeNormal
 	switch e.Outcome {
 	case v1alpha1.OutcomeRolledBack, v1alpha1.OutcomeRollbackFailed, v1alpha1.OutcomeRefused:
-		kind = "Warning"
+		kind = corev1.EventTypeWarning
 	case v1alpha1.OutcomeCommitted, v1alpha1.OutcomeUnchanged:
 	}
 	return occurrence{kind, string(e.Outcome), "RollOut", fmt.Sprintf("Revision %d: %s: %s", e.Revision, e.Reason, e.Message)}

@@ -16,7 +16,7 @@ func KubeadmSnippet(flags v1alpha1.Flags) string {
 	var args strings.Builder
 	for _, f := range flags.List() {
 		if f.Value > 0 {
-			fmt.Fprintf(&args, "  - name: %s\n    value: %q\n", f.Name, fmt.Sprint(f.Value))
+			fmt.Fprintf(&args, "  - name: %s\n    value: \"%d\"\n", f.Name, f.Value)
 		}
 	}
 	if args.Len() == 0 {
