@@ -21,6 +21,9 @@ func (r *PolicyReconciler) observe(ctx context.Context, s Situation) (Situation,
 	if err != nil {
 		return s, err
 	}
+	if len(policies) == 0 {
+		return s, fmt.Errorf("policy %s went while it was being observed", s.Policy.Name)
+	}
 	s.Nodes, s.Synced = nodes, r.Synced()
 	s.InCharge = policies[0].Name
 	s.Policy.Spec = s.Policy.Spec.WithDefaults()
