@@ -51,10 +51,10 @@ func (ob *Observer) feeds(client kubernetes.Interface) []*feed {
 			gone: func(_ types.UID, object string, now time.Time) { ob.slices.publish(object, nil, now) },
 		}),
 		ob.newFeed(feed{
-			name: "Endpoints", kind: &corev1.Endpoints{}, //nolint:staticcheck // Deprecated, and still what is measured.
+			name: "Endpoints", kind: &corev1.Endpoints{},
 			watch: listWatch(client.CoreV1().Endpoints(namespace), fields.Everything()),
 			saw: func(obj any, _ bool, now time.Time) {
-				endpoints := obj.(*corev1.Endpoints) //nolint:staticcheck // As above.
+				endpoints := obj.(*corev1.Endpoints)
 				ob.endpoints.publish(endpoints.Namespace+"/"+endpoints.Name, shownByEndpoints(endpoints), now)
 			},
 			gone: func(_ types.UID, object string, now time.Time) { ob.endpoints.publish(object, nil, now) },

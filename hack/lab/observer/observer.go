@@ -279,7 +279,7 @@ func shownBySlice(slice *discoveryv1.EndpointSlice) map[types.UID]bool {
 	return out
 }
 
-func shownByEndpoints(endpoints *corev1.Endpoints) map[types.UID]bool { //nolint:staticcheck // Deprecated, and still what is measured.
+func shownByEndpoints(endpoints *corev1.Endpoints) map[types.UID]bool {
 	out := map[types.UID]bool{}
 	for _, subset := range endpoints.Subsets {
 		for _, address := range subset.Addresses {

@@ -229,12 +229,12 @@ func TestChangesOfSlices(t *testing.T) {
 
 func TestEndpointsAreKeptApartFromSlices(t *testing.T) {
 	s := newStage(t).list([]any{pod("a", no)}, nil).update("Pods", pod("a", yes)).after(time.Second)
-	//nolint:staticcheck // Deprecated, and still what is measured.
+	
 	s.update("Endpoints", &corev1.Endpoints{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "web"},
-		Subsets: []corev1.EndpointSubset{{ //nolint:staticcheck // As above.
-			Addresses:         []corev1.EndpointAddress{{TargetRef: &corev1.ObjectReference{UID: "a"}}}, //nolint:staticcheck // As above.
-			NotReadyAddresses: []corev1.EndpointAddress{{TargetRef: &corev1.ObjectReference{UID: "b"}}}, //nolint:staticcheck // As above.
+		Subsets: []corev1.EndpointSubset{{
+			Addresses:         []corev1.EndpointAddress{{TargetRef: &corev1.ObjectReference{UID: "a"}}},
+			NotReadyAddresses: []corev1.EndpointAddress{{TargetRef: &corev1.ObjectReference{UID: "b"}}},
 		}},
 	}).after(time.Second)
 	r := s.result()

@@ -75,7 +75,7 @@ func readyInSlices(list []discoveryv1.EndpointSlice) map[types.UID]bool {
 	return out
 }
 
-func readyInEndpoints(list []corev1.Endpoints) map[types.UID]bool { //nolint:staticcheck // Deprecated, and still what is measured.
+func readyInEndpoints(list []corev1.Endpoints) map[types.UID]bool {
 	out := map[types.UID]bool{}
 	for _, endpoints := range list {
 		for _, subset := range endpoints.Subsets {
