@@ -229,7 +229,6 @@ func TestChangesOfSlices(t *testing.T) {
 
 func TestEndpointsAreKeptApartFromSlices(t *testing.T) {
 	s := newStage(t).list([]any{pod("a", no)}, nil).update("Pods", pod("a", yes)).after(time.Second)
-	
 	s.update("Endpoints", &corev1.Endpoints{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "web"},
 		Subsets: []corev1.EndpointSubset{{
