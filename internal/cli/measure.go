@@ -39,6 +39,9 @@ func generousBounds() v1alpha1.Bounds {
 	}
 }
 
+// chosenOnly warns where lag is counted for some Services only.
+const chosenOnly = "a model of the chosen Services alone: they share kube-controller-manager's budget, so that cause and prediction rest on the changes of all"
+
 // sources is how measure and plan reach what they read.
 type sources struct {
 	conn    connection
@@ -159,8 +162,11 @@ func (o *measureOptions) conclude(s *session, cluster string) report.Assessment 
 	b.Decision = tuner.Decide(tuner.Inputs{
 		Objective: objective, Bounds: generousBounds(), Evidence: evidence, Bottleneck: b.Bottleneck,
 	})
-	running := s.readings.running(s.current)
-	b.Source, b.Assumed = running.source, running.assumed
+	if o.measured() != nil {
+		b.NotSeen = append(b.NotSeen, chosenOnly)
+	}
+	now := s.readings.running(s.current)
+	b.Source, b.Assumed = now.source, now.assumed
 	return report.Assess(b)
 }
 

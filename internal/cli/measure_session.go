@@ -146,9 +146,9 @@ func (s *session) poll(ctx context.Context, n int) {
 	case n%ticksPerRead == 0:
 		s.read(ctx)
 	default:
-		ctx, cancel := context.WithTimeout(ctx, readTimeout)
+		reading, cancel := context.WithTimeout(ctx, readTimeout)
 		defer cancel()
-		s.readLease(ctx)
+		s.readLease(reading)
 	}
 }
 

@@ -379,33 +379,39 @@ func TestRunningFlagsAndTheirSource(t *testing.T) {
 		want     running
 	}{
 		"a person's word comes first": {
-			readings{nodes: []v1alpha1.EndpointSyncNode{leader}}, v1alpha1.Flags{KubeAPIQPS: 40},
+			readings{nodes: []v1alpha1.EndpointSyncNode{leader}},
+			v1alpha1.Flags{KubeAPIQPS: 40},
 			running{v1alpha1.Flags{KubeAPIQPS: 40}.Or(v1alpha1.DefaultFlags()), "given with --current; the rest are upstream's defaults, assumed", true},
 		},
 		"then the agent on the leader": {
-			readings{nodes: []v1alpha1.EndpointSyncNode{{}, leader}, flagz: &v1alpha1.Flags{}}, v1alpha1.Flags{},
+			readings{nodes: []v1alpha1.EndpointSyncNode{{}, leader}, flagz: &v1alpha1.Flags{}},
+			v1alpha1.Flags{},
 			running{tuned, "read by the agent on node cp-2, which leads", false},
 		},
 		"then the process itself": {
-			readings{flagz: &tuned, flagzURL: "https://kcm", pods: []corev1.Pod{raised}}, v1alpha1.Flags{},
+			readings{flagz: &tuned, flagzURL: "https://kcm", pods: []corev1.Pod{raised}},
+			v1alpha1.Flags{},
 			running{tuned, "read from https://kcm", false},
 		},
 		"then the leader's Pod": {
-			readings{pods: []corev1.Pod{*kcmPod("cp-1"), raised}, holder: "cp-2_uuid"}, v1alpha1.Flags{},
+			readings{pods: []corev1.Pod{*kcmPod("cp-1"), raised}, holder: "cp-2_uuid"},
+			v1alpha1.Flags{},
 			running{
 				v1alpha1.Flags{KubeAPIQPS: 50, KubeAPIBurst: 60}.Or(v1alpha1.DefaultFlags()),
 				"the command of Pod kube-system/kube-controller-manager-cp-2.example.com, which leads", false,
 			},
 		},
 		"Pods that differ, leader unknown": {
-			readings{pods: []corev1.Pod{raised, *kcmPod("cp-1")}}, v1alpha1.Flags{},
+			readings{pods: []corev1.Pod{raised, *kcmPod("cp-1")}},
+			v1alpha1.Flags{},
 			running{
 				v1alpha1.DefaultFlags(),
 				"the command of Pod kube-system/kube-controller-manager-cp-1; the Pods differ and it is not known which one leads", true,
 			},
 		},
 		"nothing at all": {
-			readings{}, v1alpha1.Flags{},
+			readings{},
+			v1alpha1.Flags{},
 			running{v1alpha1.DefaultFlags(), "upstream's defaults, assumed: no kube-controller-manager could be read", true},
 		},
 	}
@@ -454,8 +460,9 @@ func TestParseFlagsRefusesWhatItDoesNotKnow(t *testing.T) {
 
 func TestLeaseWatch(t *testing.T) {
 	start := time.Date(2026, 11, 23, 17, 0, 0, 0, time.UTC)
+	seconds := func(n int) time.Time { return start.Add(time.Duration(n) * time.Second) }
 	type reading struct {
-		at, renewed time.Duration
+		at, renewed int // seconds after the start
 		holder      string
 	}
 	tests := map[string]struct {
@@ -482,8 +489,8 @@ func TestLeaseWatch(t *testing.T) {
 			var l leaseWatch
 			for _, r := range tt.readings {
 				l.see(coordinationv1.LeaseSpec{
-					HolderIdentity: new(r.holder), RenewTime: &metav1.MicroTime{Time: start.Add(r.renewed * time.Second)},
-				}, start.Add(r.at*time.Second), tracker)
+					HolderIdentity: new(r.holder), RenewTime: &metav1.MicroTime{Time: seconds(r.renewed)},
+				}, seconds(r.at), tracker)
 			}
 			published := start.Add(30 * time.Second)
 			tracker.SetSlice(lag.Slice{Namespace: "n", Name: "s", Service: "s", Ready: []lag.Address{{PodUID: "p", IP: "10.0.0.1"}}}, published)

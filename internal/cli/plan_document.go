@@ -72,18 +72,21 @@ func planned(sit controllers.Situation, s *session) *report.Plan {
 	if decision.Reason == "" {
 		decision = tuner.Decide(inputs)
 	}
-	running := s.readings.running(s.current)
+	now := s.readings.running(s.current)
 	document := &report.Plan{
 		Policy: policyRef(sit.Policy),
 		Assessment: report.Assess(report.Basis{
 			Scope:     report.Scope{Selected: sit.Measured != nil},
 			Objective: objective, Evidence: sit.Evidence, Verdict: c.Verdict, Bottleneck: c.Bottleneck, Decision: decision,
-			Source: running.source, Assumed: running.assumed, NotSeen: s.notSeen(sit.Evidence),
+			Source: now.source, Assumed: now.assumed, NotSeen: s.notSeen(sit.Evidence),
 		}),
 		Conditions: wouldSet(c),
 		Nodes:      report.Nodes(sit.Nodes),
 		Step:       stepOf(c, sit.Nodes),
 		Curve:      curve(inputs, decision),
+	}
+	if sit.Measured != nil {
+		document.NotSeen = append(document.NotSeen, chosenOnly)
 	}
 	if sit.Policy.Spec.Bounds == (v1alpha1.Bounds{}) {
 		document.NotSeen = append(document.NotSeen, "bounds: the policy has none, so that nothing may be written; the recommendation stays within "+
@@ -200,7 +203,7 @@ func handOver(nodes []v1alpha1.EndpointSyncNode) string {
 func fromStatus(policy v1alpha1.EndpointSyncPolicy, s *session) *report.Plan {
 	status, spec := policy.Status, policy.Spec.WithDefaults()
 	objective := objectiveOf(spec.Objective)
-	running := s.readings.running(s.current)
+	now := s.readings.running(s.current)
 	r := status.Recommended
 	predicted, _ := r.PredictedLag.Value()
 	document := &report.Plan{
@@ -208,14 +211,14 @@ func fromStatus(policy v1alpha1.EndpointSyncPolicy, s *session) *report.Plan {
 		Assessment: report.Assess(report.Basis{
 			Scope:      report.Scope{Selected: spec.Services.NamespaceSelector != nil || spec.Services.Selector != nil},
 			Objective:  objective,
-			Evidence:   tuner.Evidence{Flags: running.flags},
+			Evidence:   tuner.Evidence{Flags: now.flags},
 			Bottleneck: tuner.Bottleneck{Type: status.Bottleneck.Type, Message: status.Bottleneck.Message},
 			Decision: tuner.Decision{
 				Act:   r.Flags != (v1alpha1.Flags{}) && r.Reason == v1alpha1.ReasonObjectiveMissed,
 				Flags: r.Flags, Uncapped: r.Uncapped, PredictedLag: predicted, Cost: r.Cost, CurrentCost: r.CurrentCost,
 				Reason: r.Reason, Message: r.Message,
 			},
-			Source: running.source, Assumed: running.assumed,
+			Source: now.source, Assumed: now.assumed,
 			NotSeen: []string{"anything that happened since the status was written: nothing was measured"},
 		}),
 		Conditions: report.Conditions(status.Conditions),

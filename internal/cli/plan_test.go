@@ -28,8 +28,8 @@ func policy(name string, mode v1alpha1.Mode, age time.Duration) *v1alpha1.Endpoi
 	workers := v1alpha1.WorkersBound{Min: 5, Max: 50}
 	return &v1alpha1.EndpointSyncPolicy{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Generation: 3, CreationTimestamp: metav1.NewTime(time.Now().Add(-age))},
-		Spec: v1alpha1.EndpointSyncPolicySpec{Mode: mode, Bounds: v1alpha1.Bounds{
-			KubeAPIQPS: v1alpha1.QPSBound{Min: 20, Max: 200}, KubeAPIBurst: v1alpha1.BurstBound{Min: 30, Max: 400},
+		Spec: v1alpha1.EndpointSyncPolicySpec{Mode: mode, Objective: v1alpha1.Objective{MinSamples: 100}, Bounds: v1alpha1.Bounds{
+			KubeAPIQPS: v1alpha1.QPSBound{Min: 20, Max: 100}, KubeAPIBurst: v1alpha1.BurstBound{Min: 30, Max: 400},
 			ConcurrentEndpointSyncs: workers, ConcurrentServiceEndpointSyncs: workers,
 		}},
 	}
@@ -47,13 +47,13 @@ func reporting(name string) *v1alpha1.EndpointSyncNode {
 	}
 }
 
-// plannedDocument runs plan over the scenario of 400 Services at the default flags.
+// plannedDocument runs plan over the scenario of 150 Services at the default flags.
 func plannedDocument(t *testing.T, o planOptions, objects ...client.Object) (report.Plan, error) {
 	t.Helper()
 	tracker := lag.NewTracker(lag.Options{})
 	s := &session{
 		client: fakeClient(t, renewing(), objects...), tracker: tracker, clock: clock.RealClock{},
-		feed: scenario{tracker: tracker, services: 400, perLag: 50 * time.Millisecond},
+		feed: scenario{tracker: tracker, services: 150, perLag: 50 * time.Millisecond},
 	}
 	c, out, _ := testConsole(report.FormatJSON)
 	var document report.Plan
@@ -261,11 +261,10 @@ func TestPlanAndMeasureWriteNothing(t *testing.T) {
 			return wrote
 		}
 		funcs.Delete = func(context.Context, client.WithWatch, client.Object, ...client.DeleteOption) error { return wrote }
-		var _ client.Reader = (&session{}).client // what a session holds cannot write at all
 		tracker := lag.NewTracker(lag.Options{})
 		s := &session{
 			client:  fakeClient(t, funcs, policy("default", v1alpha1.ModeEnforce, time.Hour), reporting("cp-1")),
-			tracker: tracker, clock: clock.RealClock{}, feed: scenario{tracker: tracker, services: 400, perLag: 50 * time.Millisecond},
+			tracker: tracker, clock: clock.RealClock{}, feed: scenario{tracker: tracker, services: 150, perLag: 50 * time.Millisecond},
 		}
 		c, out, _ := testConsole(report.FormatTable)
 		if err := (&planOptions{length: time.Minute}).plan(t.Context(), s, "", c); err != nil {

@@ -194,7 +194,9 @@ func Assess(b Basis) Assessment {
 		},
 		Recommendation: recommendation(b.Decision),
 		NotSeen:        make([]string, 0, len(b.NotSeen)),
-		series:         DemandSeries(b.Evidence.Demand),
+	}
+	if b.Scope.all() { // the recorded changes are of all Services
+		a.series = DemandSeries(b.Evidence.Demand)
 	}
 	if from, to := b.Evidence.Lag.From, b.Evidence.Lag.To; !from.IsZero() && to.After(from) {
 		a.Window = &Window{StartTime: from.UTC(), EndTime: to.UTC(), DurationSeconds: seconds(to.Sub(from))}
@@ -281,6 +283,9 @@ func DemandSeries(d lag.Demand) []Series {
 	}
 	return []Series{endpointSlices, endpoints}
 }
+
+// all says that no Service is left out.
+func (s Scope) all() bool { return s.Namespace == "" && s.Service == "" && !s.Selected }
 
 // String returns the scope for a person.
 func (s Scope) String() string {

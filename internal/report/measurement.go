@@ -37,7 +37,7 @@ type printer struct {
 	err   error
 }
 
-func (p *printer) line(format string, args ...any) {
+func (p *printer) linef(format string, args ...any) {
 	if p.err != nil {
 		return
 	}
@@ -46,7 +46,7 @@ func (p *printer) line(format string, args ...any) {
 	}
 }
 
-func (p *printer) heading(text string) { p.line("\n%s", p.style.Bold(text)) }
+func (p *printer) heading(text string) { p.linef("\n%s", p.style.Bold(text)) }
 
 func (p *printer) table(header []string, rows [][]string) {
 	if p.err == nil {
@@ -63,13 +63,13 @@ func (p *printer) wrapped(indent, text string) {
 	line := ""
 	for word := range strings.FieldsSeq(text) {
 		if line != "" && visibleWidth(indent+line+" "+word) > p.style.width() {
-			p.line("%s%s", indent, line)
+			p.linef("%s%s", indent, line)
 			line, indent = "", hanging
 		}
 		line = strings.TrimLeft(line+" "+word, " ")
 	}
 	if line != "" {
-		p.line("%s%s", indent, line)
+		p.linef("%s%s", indent, line)
 	}
 }
 
@@ -78,10 +78,10 @@ const bullet = "- "
 
 func (p *printer) window(a *Assessment) {
 	if a.Window == nil {
-		p.line("Nothing was measured: %s.", a.Scope)
+		p.linef("Nothing was measured: %s.", a.Scope)
 		return
 	}
-	p.line("Measured %s for %s (%s to %s).", a.Scope, Seconds(a.Window.DurationSeconds),
+	p.linef("Measured %s for %s (%s to %s).", a.Scope, Seconds(a.Window.DurationSeconds),
 		a.Window.StartTime.Format("15:04:05"), a.Window.EndTime.Format("15:04:05 MST"))
 }
 
@@ -107,7 +107,7 @@ func LagTable(rows []Lag, s Style) (header []string, cells [][]string) {
 }
 
 func (p *printer) lag(rows []Lag) {
-	p.line("")
+	p.linef("")
 	p.table(LagTable(rows, p.style))
 	for _, r := range rows {
 		if apart := r.apart(); apart != "" && r.Direction == string(v1alpha1.DirectionAny) {
@@ -115,7 +115,7 @@ func (p *printer) lag(rows []Lag) {
 		}
 	}
 	if slices.ContainsFunc(rows, func(r Lag) bool { return r.P50LowerBound || r.P90LowerBound || r.P99LowerBound || r.MaxLowerBound }) {
-		p.line("%s: at least; it rests on changes that are still open.", atLeast)
+		p.linef("%s: at least; it rests on changes that are still open.", atLeast)
 	}
 }
 
@@ -151,7 +151,7 @@ func (p *printer) plot(a *Assessment) {
 	if points < 2 || p.err != nil {
 		return
 	}
-	p.line("")
+	p.linef("")
 	p.err = LagPlot(p.w, a.series, PlotOptions{
 		Style: p.style, Caption: "Lag by the time of the change (largest in each column)", LimitAt: a.Objective.MaxLagSeconds,
 	})
@@ -186,8 +186,8 @@ func (p *printer) recommendation(a *Assessment) {
 	}
 	p.heading(title + " (" + r.Reason + ")")
 	p.wrapped("  ", r.Message)
-	p.line("  Flags now: %s.", a.Running.Source)
-	p.line("")
+	p.linef("  Flags now: %s.", a.Running.Source)
+	p.linef("")
 	p.table(flagTable(a.Running, r))
 	if len(r.Flags) == 0 {
 		return
@@ -200,7 +200,7 @@ func (p *printer) recommendation(a *Assessment) {
 		"plus a little for each worker: a mass deletion can spend it.")
 	if r.Snippet != "" {
 		p.heading("For kubeadm (ConfigMap kube-system/kubeadm-config, and the same flags in each static Pod manifest):")
-		p.line("%s", strings.TrimRight(r.Snippet, "\n"))
+		p.linef("%s", strings.TrimRight(r.Snippet, "\n"))
 	}
 }
 

@@ -35,14 +35,14 @@ func Seconds(v float64) string {
 func exact(v float64) string { return time.Duration(math.Round(v * float64(time.Second))).String() }
 
 // lagText is a lag that may be a lower bound, or absent.
-func lagText(seconds *float64, lowerBound bool) string { //nolint:revive // the flag is part of the value, not a mode
+func lagText(v *float64, lowerBound bool) string {
 	switch {
-	case seconds == nil:
+	case v == nil:
 		return none
 	case lowerBound:
-		return atLeast + Seconds(*seconds)
+		return atLeast + Seconds(*v)
 	}
-	return Seconds(*seconds)
+	return Seconds(*v)
 }
 
 // Count returns a whole number with thousands set apart.

@@ -193,7 +193,7 @@ func (d *Plan) Text(w io.Writer, s Style) error {
 	p := printer{w: w, style: s}
 	p.policy(d)
 	if d.FromStatus {
-		p.line("Nothing was measured: what follows is the policy's status.")
+		p.linef("Nothing was measured: what follows is the policy's status.")
 	} else {
 		p.window(&d.Assessment)
 	}
@@ -218,7 +218,7 @@ func (p *printer) policy(d *Plan) {
 	if d.Policy.Paused {
 		paused = ", " + p.style.Warn("paused")
 	}
-	p.line("%s, mode %s%s, from %s.", p.style.Bold("Policy "+d.Policy.Name), d.Policy.Mode, paused, Clean(from))
+	p.linef("%s, mode %s%s, from %s.", p.style.Bold("Policy "+d.Policy.Name), d.Policy.Mode, paused, Clean(from))
 }
 
 func (p *printer) curve(d *Plan) {
@@ -279,10 +279,7 @@ func (p *printer) bar(lag, worst, limit float64) string {
 	if worst <= 0 {
 		return ""
 	}
-	text := ""
-	for range max(1, int(lag/worst*barColumns+0.5)) {
-		text += "#"
-	}
+	text := strings.Repeat("#", max(1, int(math.Round(lag/worst*barColumns))))
 	if lag <= limit {
 		return p.style.Good(text)
 	}

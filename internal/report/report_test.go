@@ -133,8 +133,10 @@ func samplePlan() *Plan {
 }
 
 func TestDocumentsAsTextAndJSON(t *testing.T) {
-	unremarkable := Basis{Objective: incident().Objective, Evidence: tuner.Evidence{Flags: v1alpha1.DefaultFlags()},
-		Decision: tuner.Decision{Reason: v1alpha1.ReasonTooFewSamples, Message: "0 changes seen, 300 needed"}, Source: "assumed", Assumed: true}
+	unremarkable := Basis{
+		Objective: incident().Objective, Evidence: tuner.Evidence{Flags: v1alpha1.DefaultFlags()},
+		Decision: tuner.Decision{Reason: v1alpha1.ReasonTooFewSamples, Message: "0 changes seen, 300 needed"}, Source: "assumed", Assumed: true,
+	}
 	tests := map[string]struct {
 		document Document
 		format   Format
@@ -288,8 +290,10 @@ func (broken) Write([]byte) (int, error) { return 0, errBroken }
 
 func TestStatusLagKeepsLowerBounds(t *testing.T) {
 	rows := StatusLag([]v1alpha1.Lag{{Resource: "Endpoints", Direction: "Removal", Changes: new(int64(10)), Open: new(int64(4)), P50: "1.5s", P99: ">=42s"}})
-	want := []Lag{{Resource: "Endpoints", Direction: "Removal", Changes: 10, Closed: 6, Open: 4,
-		P50Seconds: new(1.5), P99Seconds: new(42.0), P99LowerBound: true}}
+	want := []Lag{{
+		Resource: "Endpoints", Direction: "Removal", Changes: 10, Closed: 6, Open: 4,
+		P50Seconds: new(1.5), P99Seconds: new(42.0), P99LowerBound: true,
+	}}
 	if diff := cmp.Diff(want, rows); diff != "" {
 		t.Errorf("StatusLag (-want +got):\n%s", diff)
 	}

@@ -30,11 +30,11 @@ func Table(w io.Writer, header []string, rows [][]string) error {
 	}
 	var text strings.Builder
 	for _, row := range all {
-		line := ""
+		cells := make([]string, columns)
 		for c := range columns {
-			line += align(cell(row, c), widths[c], numeric[c]) + columnGap
+			cells[c] = align(cell(row, c), widths[c], numeric[c])
 		}
-		text.WriteString(strings.TrimRight(line, " ") + "\n")
+		text.WriteString(strings.TrimRight(strings.Join(cells, columnGap), " ") + "\n")
 	}
 	if _, err := io.WriteString(w, text.String()); err != nil {
 		return fmt.Errorf("print a table: %w", err)
