@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -21,7 +22,6 @@ import (
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 	"sigs.k8s.io/yaml"
 
-	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/controlplane"
 )
 
@@ -130,8 +130,9 @@ func (c *Cluster) proveConfinement(ctx context.Context) error {
 	}
 	patch := []byte(`{"spec":{"revision":1}}`)
 	err = wait.PollUntilContextCancel(ctx, poll, true, func(ctx context.Context) (bool, error) {
-		_, err := plain.Resource(nodesResource()).Patch(ctx, probeName, mergePatch, patch, metav1.PatchOptions{DryRun: []string{metav1.DryRunAll}})
-		return apierrors.IsForbidden(err) || apierrors.IsInvalid(err), nil
+		_, patchErr := plain.Resource(nodesResource()).Patch(ctx, probeName, mergePatch, patch,
+			metav1.PatchOptions{DryRun: []string{metav1.DryRunAll}})
+		return apierrors.IsForbidden(patchErr) || apierrors.IsInvalid(patchErr), nil
 	})
 	if err != nil {
 		return fmt.Errorf("wait for the admission policies: %w", err)

@@ -82,8 +82,8 @@ func (r *Rig) run(t testing.TB, name string, args []string) *Proc {
 		t.Fatal(err)
 	}
 	defer func() {
-		if err := log.Close(); err != nil {
-			t.Error(err)
+		if closeErr := log.Close(); closeErr != nil {
+			t.Error(closeErr)
 		}
 	}()
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), r.environment.Operator(t), args...)
@@ -124,8 +124,8 @@ func (r *Rig) kubeconfig(t testing.TB, account string) string {
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), settle)
 		defer cancel()
-		if err := pods.Delete(ctx, pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)}); err != nil {
-			t.Logf("delete Pod %s: %v", pod.Name, err)
+		if gone := pods.Delete(ctx, pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)}); gone != nil {
+			t.Logf("delete Pod %s: %v", pod.Name, gone)
 		}
 	})
 	seconds := int64(tokenLife / time.Second)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -144,14 +145,15 @@ func (r *Rig) prepareManifest(t testing.TB, o Options) {
 		args = append([]string{"--standin-behaviour-file=" + r.behaviour}, args...)
 	}
 	const last = "    - --use-service-account-credentials=true\n"
-	lines := last
+	var lines strings.Builder
+	lines.WriteString(last)
 	for _, arg := range args {
-		lines += "    - " + arg + "\n"
+		lines.WriteString("    - " + arg + "\n")
 	}
 	if bytes.Count(manifest, []byte(last)) != 1 {
 		t.Fatalf("the lab's manifest has no single line %q to put arguments after", last)
 	}
-	r.Original = bytes.Replace(manifest, []byte(last), []byte(lines), 1)
+	r.Original = bytes.Replace(manifest, []byte(last), []byte(lines.String()), 1)
 	r.KCMURL = "https://" + net.JoinHostPort("127.0.0.1", port)
 	if err = os.WriteFile(r.Manifest, r.Original, 0o600); err != nil {
 		t.Fatal(err)
@@ -193,7 +195,7 @@ func (r *Rig) Healthy(ctx context.Context) bool {
 		return false
 	}
 	client := &http.Client{Transport: &http.Transport{
-		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // each process signs its own certificate
+		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, // each process signs its own certificate
 		DisableKeepAlives: true,
 	}}
 	res, err := client.Do(req)

@@ -9,13 +9,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
-
-	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 )
 
 var environment *Environment
@@ -70,9 +69,9 @@ func TestTheAgentsCredentialsAreConfinedToTheirNode(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{"/metrics", "/flagz", "/configz"} {
-		res, err := client.Get(r.KCMURL + path)
-		if err != nil {
-			t.Fatal(err)
+		res, getErr := client.Get(r.KCMURL + path)
+		if getErr != nil {
+			t.Fatal(getErr)
 		}
 		res.Body.Close()
 		if res.StatusCode != http.StatusOK {
@@ -119,14 +118,25 @@ func TestTheWatcherSeesCarefulAndCarelessWriters(t *testing.T) {
 		careful bool
 	}{
 		"rename over from a dot file": {func(t *testing.T, dir string) {
+			t.Helper()
 			write(t, filepath.Join(dir, ".tmp"), after)
 			rename(t, filepath.Join(dir, ".tmp"), filepath.Join(dir, ManifestName))
 		}, true},
-		"nothing at all":          {func(*testing.T, string) {}, true},
-		"in place":                {func(t *testing.T, dir string) { write(t, filepath.Join(dir, ManifestName), after) }, false},
-		"other content":           {func(t *testing.T, dir string) { write(t, filepath.Join(dir, ManifestName), "torn") }, false},
-		"a temporary with no dot": {func(t *testing.T, dir string) { write(t, filepath.Join(dir, "tmp"), after) }, false},
+		"nothing at all": {func(*testing.T, string) {}, true},
+		"in place": {func(t *testing.T, dir string) {
+			t.Helper()
+			write(t, filepath.Join(dir, ManifestName), after)
+		}, false},
+		"other content": {func(t *testing.T, dir string) {
+			t.Helper()
+			write(t, filepath.Join(dir, ManifestName), "torn")
+		}, false},
+		"a temporary with no dot": {func(t *testing.T, dir string) {
+			t.Helper()
+			write(t, filepath.Join(dir, "tmp"), after)
+		}, false},
 		"move away and back": {func(t *testing.T, dir string) {
+			t.Helper()
 			rename(t, filepath.Join(dir, ManifestName), filepath.Join(dir, ".away"))
 			rename(t, filepath.Join(dir, ".away"), filepath.Join(dir, ManifestName))
 		}, false},

@@ -84,13 +84,13 @@ func (w *Watcher) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			if err := w.notify.Close(); err != nil {
-				w.problem("close inotify: %v", err)
+				w.problemf("close inotify: %v", err)
 			}
 			return
 		case e := <-w.notify.Events:
 			w.event(e)
 		case err := <-w.notify.Errors:
-			w.problem("inotify: %v", err)
+			w.problemf("inotify: %v", err)
 		case <-tick.C():
 		}
 	}
@@ -104,9 +104,9 @@ func (w *Watcher) event(e fsnotify.Event) {
 	case e.Name != w.path:
 		w.stranger(name)
 	case e.Op.Has(fsnotify.Remove), e.Op.Has(fsnotify.Rename):
-		w.problem("the manifest was taken away (%s)", e.Op)
+		w.problemf("the manifest was taken away (%s)", e.Op)
 	case e.Op.Has(fsnotify.Write):
-		w.problem("the manifest was written in place (%s)", e.Op)
+		w.problemf("the manifest was written in place (%s)", e.Op)
 	}
 }
 
@@ -114,15 +114,15 @@ func (w *Watcher) look() {
 	content, err := os.ReadFile(w.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		w.problem("the manifest is absent")
+		w.problemf("the manifest is absent")
 	case err != nil:
-		w.problem("the manifest cannot be read: %v", err)
+		w.problemf("the manifest cannot be read: %v", err)
 	default:
 		w.content(Hash(content))
 	}
 	entries, err := os.ReadDir(filepath.Dir(w.path))
 	if err != nil {
-		w.problem("the directory cannot be read: %v", err)
+		w.problemf("the directory cannot be read: %v", err)
 	}
 	for _, e := range entries {
 		if !strings.HasPrefix(e.Name(), ".") && e.Name() != filepath.Base(w.path) {
@@ -147,7 +147,7 @@ func (w *Watcher) stranger(name string) {
 	w.strange[name] = true
 }
 
-func (w *Watcher) problem(format string, args ...any) {
+func (w *Watcher) problemf(format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if p := fmt.Sprintf(format, args...); !slices.Contains(w.problems, p) {

@@ -19,6 +19,13 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
+// Keys of every API object.
+const (
+	keyVersion = "apiVersion"
+	keyKind    = "kind"
+	keySpec    = "spec"
+)
+
 // api is a client of the API server, made by hand: client-go alone would take longer to start than the stand-in may.
 type api struct {
 	server string
@@ -192,7 +199,7 @@ func (c *callers) ask(ctx context.Context, token, path string) (verdict, error) 
 		} `json:"status"`
 	}
 	err := c.api.do(ctx, http.MethodPost, "/apis/authentication.k8s.io/v1/tokenreviews", map[string]any{
-		"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": map[string]any{"token": token},
+		keyVersion: "authentication.k8s.io/v1", keyKind: "TokenReview", keySpec: map[string]any{"token": token},
 	}, &who)
 	if err != nil || !who.Status.Authenticated {
 		return callerUnknown, err
@@ -204,8 +211,8 @@ func (c *callers) ask(ctx context.Context, token, path string) (verdict, error) 
 	}
 	u := who.Status.User
 	err = c.api.do(ctx, http.MethodPost, "/apis/authorization.k8s.io/v1/subjectaccessreviews", map[string]any{
-		"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
-		"spec": map[string]any{
+		keyVersion: "authorization.k8s.io/v1", keyKind: "SubjectAccessReview",
+		keySpec: map[string]any{
 			"user": u.Username, "uid": u.UID, "groups": u.Groups, "extra": u.Extra,
 			"nonResourceAttributes": map[string]string{"path": path, "verb": "get"},
 		},

@@ -85,9 +85,9 @@ func (l *lease) renew(ctx context.Context) error {
 	var status statusError
 	if errors.As(err, &status) && int(status) == http.StatusNotFound {
 		fresh := map[string]any{
-			"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+			keyVersion: "coordination.k8s.io/v1", keyKind: "Lease",
 			"metadata": map[string]any{"name": leaseName, "namespace": "kube-system"},
-			"spec": map[string]any{
+			keySpec: map[string]any{
 				"holderIdentity": l.identity, "leaseDurationSeconds": leaseSeconds,
 				"acquireTime": stamp, "renewTime": stamp, "leaseTransitions": 0,
 			},
@@ -97,10 +97,10 @@ func (l *lease) renew(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	spec, ok := current["spec"].(map[string]any)
+	spec, ok := current[keySpec].(map[string]any)
 	if !ok {
 		spec = map[string]any{}
-		current["spec"] = spec
+		current[keySpec] = spec
 	}
 	if spec["holderIdentity"] != l.identity {
 		transitions, _ := spec["leaseTransitions"].(float64)

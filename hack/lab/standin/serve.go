@@ -125,26 +125,27 @@ func (s *server) flagz(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		sendJSON(w, "application/json;g=config.k8s.io;v=v1beta1;as=Flagz", map[string]any{
-			"kind": "Flagz", "apiVersion": "config.k8s.io/v1beta1",
+			keyKind: "Flagz", keyVersion: "config.k8s.io/v1beta1",
 			"metadata": map[string]string{"name": "kube-controller-manager"}, "flags": s.flags,
 		})
 		return
 	}
 	delimiters := []string{":", ": ", "=", " "}
 	delimiter := delimiters[int(s.started.UnixNano())%len(delimiters)]
-	text := "\nkube-controller-manager flagz\nWarning: This endpoint is not meant to be machine parseable.\n"
+	var text strings.Builder
+	text.WriteString("\nkube-controller-manager flagz\nWarning: This endpoint is not meant to be machine parseable.\n")
 	for name, value := range s.flags {
-		text += name + delimiter + value + "\n"
+		text.WriteString(name + delimiter + value + "\n")
 	}
-	send(w, "text/plain; charset=utf-8", text)
+	send(w, "text/plain; charset=utf-8", text.String())
 }
 
 // configz answers with those fields of KubeControllerManagerConfiguration that come from the tuned flags.
 func (s *server) configz(w http.ResponseWriter, _ *http.Request) {
 	sendJSON(w, "application/json", map[string]any{
 		"kubecontrollermanager.config.k8s.io": map[string]any{
-			"kind":       "KubeControllerManagerConfiguration",
-			"apiVersion": "kubecontrollermanager.config.k8s.io/v1alpha1",
+			keyKind:    "KubeControllerManagerConfiguration",
+			keyVersion: "kubecontrollermanager.config.k8s.io/v1alpha1",
 			"Generic": map[string]any{"ClientConnection": map[string]any{
 				"qps": s.number("kube-api-qps"), "burst": s.number("kube-api-burst"),
 			}},
@@ -173,7 +174,7 @@ func (s *server) metrics(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintf(&b, "# TYPE leader_election_master_status gauge\nleader_election_master_status{name=\"kube-controller-manager\"} %d\n", leads)
 	for _, name := range []string{"rest_client_rate_limiter_duration_seconds", "rest_client_request_duration_seconds"} {
 		fmt.Fprintf(&b, "# TYPE %s histogram\n", name)
-		histogram(&b, name, `host="127.0.0.1",verb="PUT"`, writes)
+		b.WriteString(histogram(name, `host="127.0.0.1",verb="PUT"`, writes))
 	}
 	queues := []string{"endpoint", "endpoint_slice", "endpoint_slice_mirroring"}
 	for _, m := range []struct{ name, kind string }{{"workqueue_depth", "gauge"}, {"workqueue_adds_total", "counter"}} {
@@ -185,16 +186,15 @@ func (s *server) metrics(w http.ResponseWriter, _ *http.Request) {
 	for _, name := range []string{"workqueue_queue_duration_seconds", "workqueue_work_duration_seconds"} {
 		fmt.Fprintf(&b, "# TYPE %s histogram\n", name)
 		for _, q := range queues {
-			histogram(&b, name, fmt.Sprintf("name=%q", q), 0)
+			b.WriteString(histogram(name, fmt.Sprintf("name=%q", q), 0))
 		}
 	}
 	send(w, "text/plain; version=0.0.4; charset=utf-8", b.String())
 }
 
-func histogram(w io.Writer, name, labels string, count int) {
-	fmt.Fprintf(w, "%s_bucket{%s,le=\"1\"} %d\n", name, labels, count)
-	fmt.Fprintf(w, "%s_bucket{%s,le=\"+Inf\"} %d\n", name, labels, count)
-	fmt.Fprintf(w, "%s_sum{%s} 0\n%s_count{%s} %d\n", name, labels, name, labels, count)
+func histogram(name, labels string, count int) string {
+	return fmt.Sprintf("%[1]s_bucket{%[2]s,le=\"1\"} %[3]d\n%[1]s_bucket{%[2]s,le=\"+Inf\"} %[3]d\n"+
+		"%[1]s_sum{%[2]s} 0\n%[1]s_count{%[2]s} %[3]d\n", name, labels, count)
 }
 
 func sendJSON(w http.ResponseWriter, contentType string, body any) {

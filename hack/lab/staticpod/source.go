@@ -253,7 +253,9 @@ func (s *source) own(pod *corev1.Pod, path string) error {
 			return fmt.Errorf("hash %s: %w", path, err)
 		}
 		h := fnv.New128a()
-		fmt.Fprintf(h, "%shost:%sfile:%s", content, s.node, path)
+		if _, err = fmt.Fprintf(h, "%shost:%sfile:%s", content, s.node, path); err != nil {
+			return fmt.Errorf("hash %s: %w", path, err)
+		}
 		pod.UID = types.UID(hex.EncodeToString(h.Sum(nil)))
 	}
 	pod.Name += "-" + strings.ToLower(s.node)

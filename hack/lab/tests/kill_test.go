@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/rig"
 )
 
@@ -235,9 +236,9 @@ func withFlags(t *testing.T, original []byte, flags v1alpha1.Flags) []byte {
 	if bytes.Count(original, []byte(after)) != 1 {
 		t.Fatalf("the manifest has no single line %q", after)
 	}
-	lines := ""
-	for _, arg := range strings.Fields(flags.String()) {
-		lines += "    - " + arg + "\n"
+	var lines strings.Builder
+	for arg := range strings.FieldsSeq(flags.String()) {
+		lines.WriteString("    - " + arg + "\n")
 	}
-	return bytes.Replace(original, []byte(after), []byte(lines+after), 1)
+	return bytes.Replace(original, []byte(after), []byte(lines.String()+after), 1)
 }
