@@ -123,8 +123,10 @@ func TestAKillAtAnyMomentLeavesTheManifestWhole(t *testing.T) {
 		child := exec.Command(executable)
 		child.Env = append(os.Environ(), crashDirs+"="+manifests+":"+state)
 		child.Stderr = &stderr
+		before, _ := os.ReadFile(filepath.Join(state, journalName))
 		must(t, child.Start())
-		pause(t.Context(), 30*time.Millisecond+rand.N(40*time.Millisecond))
+		waitForAnother(t, filepath.Join(state, journalName), before)
+		pause(t.Context(), rand.N(40*time.Millisecond))
 		must(t, child.Process.Kill())
 		if err := child.Wait(); err != nil && stderr.Len() > 0 {
 			t.Fatalf("the child ended by itself: %s", stderr.String())
@@ -141,6 +143,19 @@ func TestAKillAtAnyMomentLeavesTheManifestWhole(t *testing.T) {
 	t.Logf("phases of the journal at %d kills: %v", kills, phases)
 	if phases[phaseIntent] == 0 || phases[phaseApplied]+phases[phaseRollingBack] == 0 {
 		t.Error("no kill fell before the rename, or none fell after it")
+	}
+}
+
+// waitForAnother waits until a file's content is another one: the child is at work.
+func waitForAnother(t *testing.T, path string, before []byte) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for ctx.Err() == nil {
+		if now, err := os.ReadFile(path); err == nil && !bytes.Equal(now, before) {
+			return
+		}
+		pause(ctx, time.Millisecond)
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"io"
+	"log"
 	"math/big"
 	"net"
 	"net/http"
@@ -145,7 +147,7 @@ func (n *node) start(content []byte) {
 		n.t.Error(err)
 		return
 	}
-	n.server = &http.Server{Handler: n.handler(n.flags, n.how, n.started), ReadHeaderTimeout: time.Second}
+	n.server = &http.Server{Handler: n.handler(n.flags, n.how, n.started), ReadHeaderTimeout: time.Second, ErrorLog: log.New(io.Discard, "", 0)}
 	server := n.server
 	go func() { _ = server.Serve(listener) }()
 }
