@@ -74,8 +74,8 @@ func (d *directory) sync() error {
 	return err
 }
 
-func (d *directory) open(name string, flags int, mode uint32) (*os.File, error) {
-	how := unix.OpenHow{Flags: uint64(flags | unix.O_CLOEXEC | unix.O_NOFOLLOW), Mode: uint64(mode), Resolve: beneath}
+func (d *directory) open(name string, flags, mode uint64) (*os.File, error) {
+	how := unix.OpenHow{Flags: flags | unix.O_CLOEXEC | unix.O_NOFOLLOW, Mode: mode, Resolve: beneath}
 	fd, err := retry(func() (int, error) { return unix.Openat2(d.fd, name, &how) })
 	if err != nil {
 		return nil, err
@@ -89,7 +89,7 @@ type snapshot struct {
 	Hash    hash
 	inode   uint64
 	mode    uint32
-	gid     uint32
+	gid     int
 }
 
 // same reports whether s and t are the same file with the same content.
@@ -122,7 +122,7 @@ func readOpen(file *os.File, limit int) (snapshot, error) {
 		return snapshot{}, failf(v1alpha1.ReasonUnsupportedManifest, "%s is larger than %d bytes", file.Name(), limit)
 	}
 	return snapshot{
-		Content: content, Hash: hashOf(content), inode: stat.Ino, mode: stat.Mode & 0o7777, gid: stat.Gid,
+		Content: content, Hash: hashOf(content), inode: stat.Ino, mode: stat.Mode & 0o7777, gid: int(stat.Gid),
 	}, nil
 }
 
@@ -158,7 +158,7 @@ func (d *directory) names() ([]string, error) {
 
 // writeNew creates a file that must not exist, with the content, mode and group given, and makes it durable. On any
 // error the file is removed: what an fsync has failed on is not to be trusted again.
-func (d *directory) writeNew(name string, content []byte, mode, gid uint32) (err error) {
+func (d *directory) writeNew(name string, content []byte, mode uint32, gid int) (err error) {
 	file, err := d.open(name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600)
 	if err != nil {
 		return ioFailure("create "+d.path+"/"+name, err)
@@ -176,8 +176,8 @@ func (d *directory) writeNew(name string, content []byte, mode, gid uint32) (err
 	if err = unix.Fstat(int(file.Fd()), &stat); err != nil {
 		return ioFailure("look at "+file.Name(), err)
 	}
-	if stat.Gid != gid {
-		if err = unix.Fchown(int(file.Fd()), -1, int(gid)); err != nil {
+	if int(stat.Gid) != gid {
+		if err = unix.Fchown(int(file.Fd()), -1, gid); err != nil {
 			return ioFailure("set the group of "+file.Name(), err)
 		}
 	}

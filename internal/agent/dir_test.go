@@ -23,8 +23,8 @@ func bareAgent(t *testing.T) *Agent {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := files.Close(); err != nil {
-			t.Error(err)
+		if closing := files.Close(); closing != nil {
+			t.Error(closing)
 		}
 	})
 	now, err := newBootClock()
@@ -40,45 +40,58 @@ func TestWhatIsNotUnderstoodIsRefused(t *testing.T) {
 		want    string
 	}{
 		"a symbolic link within the directory": {func(t *testing.T, dir, manifest string) {
+			t.Helper()
 			replaceBy(t, manifest, func() error {
 				writeFile(t, filepath.Join(dir, ".elsewhere"), manifestText, 0o600)
 				return os.Symlink(".elsewhere", manifest)
 			})
 		}, v1alpha1.ReasonUnsupportedLayout},
 		"a dangling symbolic link": {func(t *testing.T, _, manifest string) {
+			t.Helper()
 			replaceBy(t, manifest, func() error { return os.Symlink("/nowhere", manifest) })
 		}, v1alpha1.ReasonUnsupportedLayout},
 		"a hard link": {func(t *testing.T, dir, manifest string) {
+			t.Helper()
 			must(t, os.Link(manifest, filepath.Join(dir, ".other-name")))
 		}, v1alpha1.ReasonUnsupportedLayout},
 		"a directory": {func(t *testing.T, _, manifest string) {
+			t.Helper()
 			replaceBy(t, manifest, func() error { return os.Mkdir(manifest, 0o700) })
 		}, v1alpha1.ReasonUnsupportedLayout},
 		"a named pipe, without waiting for a writer": {func(t *testing.T, _, manifest string) {
+			t.Helper()
 			replaceBy(t, manifest, func() error { return unix.Mkfifo(manifest, 0o600) })
 		}, v1alpha1.ReasonUnsupportedLayout},
 		"a file that others may write": {func(t *testing.T, _, manifest string) {
+			t.Helper()
 			must(t, os.Chmod(manifest, 0o666))
 		}, v1alpha1.ReasonUnsupportedLayout},
 		"a directory that others may write": {func(t *testing.T, dir, _ string) {
+			t.Helper()
 			must(t, os.Chmod(dir, 0o777))
 		}, v1alpha1.ReasonUnsupportedLayout},
 		"no file": {func(t *testing.T, _, manifest string) {
+			t.Helper()
 			must(t, os.Remove(manifest))
 		}, v1alpha1.ReasonManifestAbsent},
 		"an empty file": {func(t *testing.T, _, manifest string) {
+			t.Helper()
 			writeFile(t, manifest, "", 0o600)
 		}, v1alpha1.ReasonUnsupportedManifest},
 		"a file over the limit": {func(t *testing.T, _, manifest string) {
+			t.Helper()
 			writeFile(t, manifest, manifestText+strings.Repeat("#\n", maxManifest/2), 0o600)
 		}, v1alpha1.ReasonUnsupportedManifest},
 		"a shell around the program": {func(t *testing.T, _, manifest string) {
+			t.Helper()
 			writeFile(t, manifest, strings.Replace(manifestText, "- kube-controller-manager\n", "- sh\n    - -c\n    - exec kube-controller-manager\n", 1), 0o600)
 		}, v1alpha1.ReasonUnsupportedManifest},
 		"a second definition in the directory": {func(t *testing.T, _, manifest string) {
+			t.Helper()
 			writeFile(t, manifest+".bak", manifestText, 0o600)
 		}, v1alpha1.ReasonDuplicateManifest},
 		"a second file that is a symbolic link": {func(t *testing.T, dir, _ string) {
+			t.Helper()
 			must(t, os.Symlink("/nowhere", filepath.Join(dir, "etcd.yaml")))
 		}, v1alpha1.ReasonUnsupportedLayout},
 	}
@@ -173,13 +186,13 @@ func TestWitnessTellsForeignEventsFromOurs(t *testing.T) {
 	w, err := newWitness(dir, a.place.name)
 	must(t, err)
 	defer func() { must(t, w.Close()) }()
-	must(t, dir.writeNew(tempPrefix+"new", []byte("new"), 0o600, uint32(os.Getgid())))
+	must(t, dir.writeNew(tempPrefix+"new", []byte("new"), 0o600, os.Getgid()))
 	must(t, dir.replace(tempPrefix+"new", a.place.name))
 	if n, err := w.foreign(tempPrefix + "new"); n != 0 || err != nil {
 		t.Errorf("after our rename: %d foreign events, %v, want none", n, err)
 	}
 	writeFile(t, filepath.Join(a.place.dir, a.place.name), "foreign", 0o600)
-	must(t, dir.writeNew(tempPrefix+"new", []byte("new"), 0o600, uint32(os.Getgid())))
+	must(t, dir.writeNew(tempPrefix+"new", []byte("new"), 0o600, os.Getgid()))
 	must(t, dir.replace(tempPrefix+"new", a.place.name))
 	if n, err := w.foreign(tempPrefix + "new"); n == 0 || err != nil {
 		t.Errorf("after a foreign write: %d foreign events, %v, want some", n, err)

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -236,7 +237,7 @@ func (f *fakeCluster) policy(context.Context, string) policyView {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.dead {
-		return policyView{Unreachable: fmt.Errorf("connection refused")}
+		return policyView{Unreachable: errors.New("connection refused")}
 	}
 	return policyView{Policy: f.pol}
 }
@@ -257,7 +258,7 @@ func (f *fakeCluster) report(_ context.Context, status v1alpha1.EndpointSyncNode
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.dead || f.node == nil {
-		return fmt.Errorf("connection refused")
+		return errors.New("connection refused")
 	}
 	f.node.Status = status
 	f.statuses = append(f.statuses, status)

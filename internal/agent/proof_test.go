@@ -23,6 +23,7 @@ type during struct {
 func refused(s float64) during {
 	return during{s, observation{Health: answerRefused, APIReachable: true}}
 }
+
 func silent(s float64) during {
 	return during{s, observation{Health: answerSilent, APIReachable: true}}
 }
@@ -69,14 +70,14 @@ func follow(t trial, story []during) (verdict, time.Duration) {
 			now += step
 			d.At = now
 			if d.LeaseRenewal == "beats" {
-				d.observation.LeaseRenewal = "beat"
+				d.LeaseRenewal = "beat"
 				if now/(2*time.Second)%2 == 0 {
-					d.observation.LeaseRenewal = "another beat"
+					d.LeaseRenewal = "another beat"
 				}
 				_ = beat
 			}
 			o := d.observation
-			d.observation.LeaseRenewal = story[beat].LeaseRenewal
+			d.LeaseRenewal = story[beat].LeaseRenewal
 			if p, v = p.step(o); v.done() {
 				return v, now - t.Began
 			}
@@ -124,7 +125,8 @@ func TestProof(t *testing.T) {
 			trialOf(), []during{refused(11), up(5, newProcess, asked), refused(10), up(5, another, asked)}, v1alpha1.ReasonCrashLooping, 27 * time.Second,
 		},
 		"a crash loop is seen without start times": {
-			trialOf(), []during{refused(11), up(5, newProcess, asked).with(noStart), refused(10), up(5, another, asked).with(noStart)},
+			trialOf(),
+			[]during{refused(11), up(5, newProcess, asked).with(noStart), refused(10), up(5, another, asked).with(noStart)},
 			v1alpha1.ReasonCrashLooping, 27 * time.Second,
 		},
 		"a process that comes once and never again is a crash loop too": {
@@ -150,7 +152,8 @@ func TestProof(t *testing.T) {
 		},
 		"flags that were not asked for do not matter": {
 			trialOf(func(t *trial) { t.Want = v1alpha1.Flags{KubeAPIQPS: asked.KubeAPIQPS} }),
-			[]during{refused(11), up(60, newProcess, asked)}, "passed", 50 * time.Second,
+			[]during{refused(11), up(60, newProcess, asked)},
+			"passed", 50 * time.Second,
 		},
 		"a Lease that nobody renews is told at the deadline": {
 			trialOf(), []during{refused(11), up(200, newProcess, asked).with(noBeat)}, v1alpha1.ReasonNeverLeader, 121 * time.Second,
@@ -162,7 +165,8 @@ func TestProof(t *testing.T) {
 			trialOf(), []during{refused(100).with(noAPI)}, v1alpha1.ReasonNeverStarted, 46 * time.Second,
 		},
 		"a restart after health, with the API server dead, blames no value": {
-			trialOf(), []during{refused(11), up(10, newProcess, asked), refused(10).with(noAPI), up(5, another, asked).with(noAPI)},
+			trialOf(),
+			[]during{refused(11), up(10, newProcess, asked), refused(10).with(noAPI), up(5, another, asked).with(noAPI)},
 			v1alpha1.ReasonInconclusive, 40 * time.Second,
 		},
 		"health proven just before the deadline may last beyond it": {
@@ -170,7 +174,8 @@ func TestProof(t *testing.T) {
 		},
 		"an agent that comes back late looks before it judges": {
 			trialOf(func(t *trial) { t.Watched, t.Deadline = swapped+10*time.Minute, swapped+10*time.Minute+15*time.Second }),
-			[]during{silent(1), up(60, newProcess, asked)}, "passed", 11 * time.Minute,
+			[]during{silent(1), up(60, newProcess, asked)},
+			"passed", 11 * time.Minute,
 		},
 		"the old manifest's process passes as soon as it is healthy": {
 			trialOf(patient), []during{refused(11), up(5, another, wrong).with(noAPI)}, "passed", 14 * time.Second,
@@ -179,7 +184,8 @@ func TestProof(t *testing.T) {
 			trialOf(patient), []during{up(100, oldProcess, wrong)}, "", 0,
 		},
 		"a process that cannot be told from the rejected one passes in the end": {
-			trialOf(patient), []during{up(50, process{Fingerprint: "old"}, wrong).with(func(o *observation) { o.Process.Start = time.Time{} })},
+			trialOf(patient),
+			[]during{up(50, process{Fingerprint: "old"}, wrong).with(func(o *observation) { o.Process.Start = time.Time{} })},
 			"passed", 45 * time.Second,
 		},
 		"a roll-back is waited for until the deadline": {

@@ -35,14 +35,13 @@ func recoverFrom(p phase, f found) remedy {
 	}
 	switch f {
 	case foundH0:
-		switch p {
-		case phaseIntent: // the rename was not reached
+		if p == phaseIntent { // the rename was not reached
 			return remedyForget
-		case phaseApplied: // we journal "rollingback" before we put it back ourselves
-			return remedyUndone
-		default:
-			return remedyProveOld
 		}
+		if p == phaseApplied { // we journal "rollingback" before we put it back ourselves
+			return remedyUndone
+		}
+		return remedyProveOld
 	case foundH1:
 		if p == phaseRollingBack {
 			return remedyRollBack

@@ -86,7 +86,7 @@ type change struct {
 	H0   hash   `json:"h0"`
 	H1   hash   `json:"h1"`
 	Mode uint32 `json:"mode"`
-	GID  uint32 `json:"gid"`
+	GID  int    `json:"gid"`
 
 	Began   moment  `json:"began"`   // when the phase intent was written
 	Old     process `json:"old"`     // the process before the change
@@ -112,6 +112,7 @@ func (s *store) Close() error { return errors.Join(s.lock.Close(), s.dir.Close()
 
 // openStore opens the state directory, which it creates if need be, and locks it: one agent per node.
 func openStore(path string) (*store, error) {
+	//nolint:gosec // G703: the path is a flag of whoever runs the agent, never a field of an object.
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, ioFailure("create state directory "+path, err)
 	}
@@ -204,7 +205,7 @@ func (s *store) write(name string, content []byte) error {
 	if err := s.dir.remove(temp); err != nil {
 		return err
 	}
-	if err := s.dir.writeNew(temp, content, 0o600, uint32(os.Getegid())); err != nil {
+	if err := s.dir.writeNew(temp, content, 0o600, os.Getegid()); err != nil {
 		return err
 	}
 	return s.dir.replace(temp, name)
@@ -214,7 +215,7 @@ func (s *store) write(name string, content []byte) error {
 func (s *store) backup(content []byte) error {
 	name := backupPrefix + string(hashOf(content))
 	if have, err := s.dir.read(name, maxManifest); err != nil || have.Hash != hashOf(content) {
-		if err := s.write(name, content); err != nil {
+		if err = s.write(name, content); err != nil {
 			return err
 		}
 	}
@@ -255,7 +256,7 @@ func (s *store) prune(named ...hash) error {
 	if err != nil {
 		return err
 	}
-	if file, err := s.dir.read(originalName, maxState); err == nil {
+	if file, missing := s.dir.read(originalName, maxState); missing == nil {
 		named = append(named, hash(strings.TrimSpace(string(file.Content))))
 	}
 	type aged struct {

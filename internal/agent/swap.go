@@ -173,11 +173,11 @@ func (a *Agent) swap(j journal, p plan) (err error) {
 	}
 	defer func() { err = errors.Join(err, dir.Close()) }()
 	c := j.Change
-	if err := a.store.backup(p.before.Content); err != nil {
+	if err = a.store.backup(p.before.Content); err != nil {
 		return err
 	}
 	j.Phase = phaseIntent
-	if err := a.save(j); err != nil {
+	if err = a.save(j); err != nil {
 		return err
 	}
 	displaced, err := a.rename(dir, c, p)
@@ -193,16 +193,16 @@ func (a *Agent) swap(j journal, p plan) (err error) {
 // rename carries out S5 to S7 but for the journal. It returns what it displaced if somebody else's edit fell between
 // the last check and the rename.
 func (a *Agent) rename(dir *directory, c change, p plan) (note string, err error) {
-	if err := dir.removeTemps(); err != nil {
+	if err = dir.removeTemps(); err != nil {
 		return "", err
 	}
-	if err := dir.writeNew(c.newFile(), p.after, c.Mode, c.GID); err != nil {
+	if err = dir.writeNew(c.newFile(), p.after, c.Mode, c.GID); err != nil {
 		return "", err
 	}
-	if err := dir.writeNew(c.oldFile(), p.before.Content, c.Mode, c.GID); err != nil {
+	if err = dir.writeNew(c.oldFile(), p.before.Content, c.Mode, c.GID); err != nil {
 		return "", err
 	}
-	if err := dir.sync(); err != nil {
+	if err = dir.sync(); err != nil {
 		return "", ioFailure("fsync directory "+dir.path, err)
 	}
 	watch, err := newWitness(dir, a.place.name)
@@ -234,7 +234,7 @@ func (a *Agent) putOld(c change, at found) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, dir.Close()) }()
-	if err := a.prepareOld(dir, c); err != nil {
+	if err = a.prepareOld(dir, c); err != nil {
 		return err
 	}
 	now, _, err := a.place.look(c)
@@ -265,12 +265,12 @@ func (a *Agent) prepareOld(dir *directory, c change) error {
 }
 
 // tidy removes what a change left in the manifests directory, and backups beyond those that are kept.
-func (a *Agent) tidy(keep ...string) error {
+func (a *Agent) tidy() error {
 	dir, err := a.place.open()
 	if err != nil {
 		return err
 	}
-	err = dir.removeTemps(keep...)
+	err = dir.removeTemps()
 	return errors.Join(err, dir.Close())
 }
 

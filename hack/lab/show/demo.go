@@ -20,7 +20,7 @@ import (
 const (
 	policyName = "default"
 	// demoMaxLag is the objective that the demo asks for.
-	demoMaxLag = 5 * time.Second
+	demoMaxLag = 2 * time.Second
 	// rolloutTimeout bounds the wait for the one change: a hand-over takes half a minute.
 	rolloutTimeout = 5 * time.Minute
 	// reportTimeout bounds the wait for the operator's status to show what has happened.
