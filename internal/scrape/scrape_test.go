@@ -26,20 +26,19 @@ func recorded(t testing.TB, name string) string {
 	return string(content)
 }
 
-func ptr[T any](v T) *T { return &v }
-
+//go:fix inline
 // idle is what the recording of a fresh v1.37.2 says.
 func idle() Signals {
 	return Signals{
 		KCM: v1alpha1.KCMSignals{
 			ProcessStartTime:        metav1.MicroTime{Time: time.UnixMicro(1795453159010000).UTC()},
-			Writes:                  ptr(int64(72)),
-			LimiterWaitMilliseconds: ptr(int64(2610)),
-			RequestMilliseconds:     ptr(int64(5216)),
-			Endpoints:               v1alpha1.QueueSignals{Depth: ptr(int64(0)), Syncs: ptr(int64(1)), WaitMilliseconds: ptr(int64(12)), WorkMilliseconds: ptr(int64(0))},
-			EndpointSlices:          v1alpha1.QueueSignals{Depth: ptr(int64(0)), Syncs: ptr(int64(1)), WaitMilliseconds: ptr(int64(21)), WorkMilliseconds: ptr(int64(0))},
+			Writes:                  new(int64(72)),
+			LimiterWaitMilliseconds: new(int64(2610)),
+			RequestMilliseconds:     new(int64(5216)),
+			Endpoints:               v1alpha1.QueueSignals{Depth: new(int64(0)), Syncs: new(int64(1)), WaitMilliseconds: new(int64(12)), WorkMilliseconds: new(int64(0))},
+			EndpointSlices:          v1alpha1.QueueSignals{Depth: new(int64(0)), Syncs: new(int64(1)), WaitMilliseconds: new(int64(21)), WorkMilliseconds: new(int64(0))},
 		},
-		Leader:  ptr(true),
+		Leader:  new(true),
 		Version: "v1.37.2",
 	}
 }
@@ -61,7 +60,7 @@ func TestParseSignals(t *testing.T) {
 		dropped int
 	}{
 		"the recording":                       {metrics, func(*Signals) {}, 0},
-		"a standby":                           {replace(`status{name="kube-controller-manager"} 1`, `status{name="kube-controller-manager"} 0`), func(s *Signals) { s.Leader = ptr(false) }, 0},
+		"a standby":                           {replace(`status{name="kube-controller-manager"} 1`, `status{name="kube-controller-manager"} 0`), func(s *Signals) { s.Leader = new(false) }, 0},
 		"another Lease says nothing":          {replace(`status{name="kube-controller-manager"} 1`, `status{name="other"} 1`), func(s *Signals) { s.Leader = nil }, 0},
 		"not a number is absent":              {replace(depth, `workqueue_depth{name="endpoint"} NaN`), func(s *Signals) { s.KCM.Endpoints.Depth = nil }, 1},
 		"infinity is absent":                  {replace(depth, `workqueue_depth{name="endpoint"} +Inf`), func(s *Signals) { s.KCM.Endpoints.Depth = nil }, 1},
@@ -79,7 +78,7 @@ rest_client_request_duration_seconds_bucket{host="h",verb="GET",le="+Inf"} 3
 rest_client_request_duration_seconds_sum{host="h",verb="GET"} 1
 rest_client_request_duration_seconds_count{host="h",verb="GET"} 3
 `, func(s *Signals) {
-				*s = Signals{KCM: v1alpha1.KCMSignals{Writes: ptr(int64(0)), RequestMilliseconds: ptr(int64(0))}}
+				*s = Signals{KCM: v1alpha1.KCMSignals{Writes: new(int64(0)), RequestMilliseconds: new(int64(0))}}
 			}, 0,
 		},
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
@@ -158,12 +159,8 @@ func (r *reader) writes(family string, take part) *int64 {
 	}
 	sum, series := 0.0, map[string]bool{}
 	for _, m := range r.families[family].GetMetric() {
-		key, mutating := "", false
-		for _, pair := range m.GetLabel() {
-			key += pair.GetName() + "=" + pair.GetValue() + ","
-			mutating = mutating || pair.GetName() == "verb" && isWrite(pair.GetValue())
-		}
-		if !mutating {
+		verb, key := identity(m)
+		if !isWrite(verb) {
 			continue
 		}
 		if series[key] || m.Histogram == nil {
@@ -179,6 +176,18 @@ func (r *reader) writes(family string, take part) *int64 {
 		sum += v
 	}
 	return whole(sum)
+}
+
+// identity returns the verb of a series, and all its labels as one text.
+func identity(m *dto.Metric) (verb, key string) {
+	var b strings.Builder
+	for _, pair := range m.GetLabel() {
+		fmt.Fprintf(&b, "%q=%q,", pair.GetName(), pair.GetValue())
+		if pair.GetName() == "verb" {
+			verb = pair.GetValue()
+		}
+	}
+	return verb, b.String()
 }
 
 func isWrite(verb string) bool {
