@@ -26,8 +26,9 @@ func recorded(t testing.TB, name string) string {
 	return string(content)
 }
 
-//go:fix inline
 // idle is what the recording of a fresh v1.37.2 says.
+//
+//go:fix inline
 func idle() Signals {
 	return Signals{
 		KCM: v1alpha1.KCMSignals{
