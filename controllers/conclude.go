@@ -51,7 +51,7 @@ func Conclude(s Situation) Conclusion {
 		c.Step = hold(v1alpha1.ReasonTooFewSamples, "the watches have not delivered the present state yet")
 		return c
 	}
-	objective := objectiveOf(s.Policy.Spec.Objective)
+	objective := ObjectiveOf(s.Policy.Spec.Objective)
 	c.Verdict = tuner.Verdict(s.Evidence.Lag, objective)
 	c.Bottleneck = tuner.Diagnose(s.Evidence, objective)
 	if s.Policy.Spec.Mode == v1alpha1.ModeObserve {
@@ -178,7 +178,8 @@ func invalidDuration(spec v1alpha1.EndpointSyncPolicySpec) (reason, message stri
 	return "", ""
 }
 
-func objectiveOf(o v1alpha1.Objective) tuner.Objective {
+// ObjectiveOf turns a policy's objective, with its defaults, into what the tuner takes.
+func ObjectiveOf(o v1alpha1.Objective) tuner.Objective {
 	maxLag, _ := o.MaxLag.Value()
 	return tuner.Objective{Percentile: float64(o.Percentile) / 100, MaxLag: maxLag, MinSamples: int(o.MinSamples)}
 }

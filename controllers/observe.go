@@ -9,6 +9,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
@@ -27,7 +28,7 @@ func (r *PolicyReconciler) observe(ctx context.Context, s Situation) (Situation,
 	s.Nodes, s.Synced = nodes, r.Synced()
 	s.InCharge = policies[0].Name
 	s.Policy.Spec = s.Policy.Spec.WithDefaults()
-	if s.Measured, s.Invalid = measured(s.Policy.Spec.Services); s.Invalid != "" {
+	if s.Measured, s.Invalid = Measured(s.Policy.Spec.Services); s.Invalid != "" {
 		return s, nil
 	}
 	window, ok := s.Policy.Spec.Objective.Window.Value()
@@ -43,7 +44,7 @@ func (r *PolicyReconciler) observe(ctx context.Context, s Situation) (Situation,
 	}
 	if leader, ok := leaderOf(nodes); ok {
 		s.Evidence.Leader, s.Evidence.Flags = tuner.Led, leader.Status.Running
-		s.Evidence.Signals = samples(r.Signals.since(leader.Name, since))
+		s.Evidence.Signals = Samples(r.Signals.since(leader.Name, since))
 	} else {
 		s.Evidence.Leader = leaderlessness(nodes)
 	}
@@ -52,23 +53,32 @@ func (r *PolicyReconciler) observe(ctx context.Context, s Situation) (Situation,
 
 // fleet returns all policies, the one in charge first, and all nodes by name.
 func (r *PolicyReconciler) fleet(ctx context.Context) ([]v1alpha1.EndpointSyncPolicy, []v1alpha1.EndpointSyncNode, error) {
-	var policies v1alpha1.EndpointSyncPolicyList
-	if err := r.Client.List(ctx, &policies); err != nil {
+	policies, err := PoliciesByAge(ctx, r.Client)
+	if err != nil {
 		return nil, nil, fmt.Errorf("list policies: %w", err)
 	}
 	var nodes v1alpha1.EndpointSyncNodeList
 	if err := r.Client.List(ctx, &nodes); err != nil {
 		return nil, nil, fmt.Errorf("list EndpointSyncNodes: %w", err)
 	}
-	slices.SortFunc(policies.Items, func(a, b v1alpha1.EndpointSyncPolicy) int {
-		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
-	})
 	slices.SortFunc(nodes.Items, func(a, b v1alpha1.EndpointSyncNode) int { return cmp.Compare(a.Name, b.Name) })
-	return policies.Items, nodes.Items, nil
+	return policies, nodes.Items, nil
 }
 
-// measured returns which Services a policy speaks of, nil for all, or why its selectors cannot be used.
-func measured(scope v1alpha1.ServiceScope) (filter func(lag.Service) bool, invalid string) {
+// PoliciesByAge returns all policies, the one in charge first: the oldest, by name if two are equally old.
+func PoliciesByAge(ctx context.Context, c client.Reader) ([]v1alpha1.EndpointSyncPolicy, error) {
+	var list v1alpha1.EndpointSyncPolicyList
+	if err := c.List(ctx, &list); err != nil {
+		return nil, err
+	}
+	slices.SortFunc(list.Items, func(a, b v1alpha1.EndpointSyncPolicy) int {
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
+	})
+	return list.Items, nil
+}
+
+// Measured returns which Services a policy speaks of, nil for all, or why its selectors cannot be used.
+func Measured(scope v1alpha1.ServiceScope) (filter func(lag.Service) bool, invalid string) {
 	if scope == (v1alpha1.ServiceScope{}) {
 		return nil, ""
 	}
@@ -134,9 +144,9 @@ func leaderlessness(nodes []v1alpha1.EndpointSyncNode) tuner.LeaderState {
 	return tuner.Leaderless
 }
 
-// samples turns scrapes as agents report them into what the tuner takes. A scrape without a counter is left out: what
+// Samples turns scrapes as agents report them, oldest first, into what the tuner takes. A scrape without a counter is left out: what
 // is not known is not zero.
-func samples(scrapes []v1alpha1.KCMSignals) []tuner.Sample {
+func Samples(scrapes []v1alpha1.KCMSignals) []tuner.Sample {
 	out := make([]tuner.Sample, 0, len(scrapes))
 	for _, s := range scrapes {
 		if s.Writes == nil || s.LimiterWaitMilliseconds == nil || s.RequestMilliseconds == nil {

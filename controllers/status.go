@@ -43,57 +43,66 @@ func nextStatus(before v1alpha1.EndpointSyncPolicyStatus, p pass, err error) v1a
 	return next
 }
 
-// condition is what nextStatus says of one condition type.
-type condition struct {
-	status  metav1.ConditionStatus
-	reason  string
-	message string
-}
-
 // setConditions sets all four conditions, always, so that `kubectl wait --for=condition=…=false` works.
 func setConditions(next *v1alpha1.EndpointSyncPolicyStatus, p pass, err error) {
-	ready, reconciling, stalled := progress(p, err)
-	for name, c := range map[string]condition{
-		v1alpha1.ConditionReady:        ready,
-		v1alpha1.ConditionReconciling:  reconciling,
-		v1alpha1.ConditionStalled:      stalled,
-		v1alpha1.ConditionObjectiveMet: objectiveMet(p),
-	} {
-		meta.SetStatusCondition(&next.Conditions, metav1.Condition{
-			Type: name, Status: c.status, Reason: c.reason, Message: bounded(c.message),
-			ObservedGeneration: p.Policy.Generation, LastTransitionTime: metav1.NewTime(p.Now),
-		})
+	all := p.Conditions()
+	if err != nil {
+		all = failing(all, err)
+	}
+	for _, c := range all {
+		c.ObservedGeneration, c.LastTransitionTime = p.Policy.Generation, metav1.NewTime(p.Now)
+		meta.SetStatusCondition(&next.Conditions, c)
 	}
 	slices.SortFunc(next.Conditions, func(a, b metav1.Condition) int { return cmp.Compare(a.Type, b.Type) })
 }
 
-// progress says whether the operator has done what the spec asks (Ready), is at it (Reconciling), or cannot go on
-// before a person acts (Stalled). Ready does not mean that the objective is met: ObjectiveMet says that.
-func progress(p pass, err error) (ready, reconciling, stalled condition) {
-	const yes, no = metav1.ConditionTrue, metav1.ConditionFalse
-	reason, message := p.Step.Reason, p.Step.Message
-	calm := condition{no, v1alpha1.ReasonReady, "nothing is under way"}
-	fine := condition{no, v1alpha1.ReasonReady, "nothing stands in the way"}
-	switch {
-	case err != nil:
-		return condition{no, v1alpha1.ReasonError, err.Error()}, condition{yes, v1alpha1.ReasonError, err.Error()}, fine
-	case p.Stalled != "":
-		return condition{no, p.Stalled, p.Message}, calm, condition{yes, p.Stalled, p.Message}
-	case p.Step.Kind == rollout.Wait, p.Step.Kind == rollout.Start:
-		return condition{no, reason, message}, condition{yes, reason, message}, fine
+// failing says that something broke and is tried again.
+func failing(all []metav1.Condition, err error) []metav1.Condition {
+	for i := range all {
+		switch c := &all[i]; c.Type {
+		case v1alpha1.ConditionReady:
+			c.Status, c.Reason, c.Message = metav1.ConditionFalse, v1alpha1.ReasonError, bounded(err.Error())
+		case v1alpha1.ConditionReconciling:
+			c.Status, c.Reason, c.Message = metav1.ConditionTrue, v1alpha1.ReasonError, bounded(err.Error())
+		}
 	}
-	return condition{yes, cmp.Or(reason, v1alpha1.ReasonReady), message}, calm, fine
+	return all
 }
 
-func objectiveMet(p pass) condition {
-	switch p.Verdict.Outcome {
+// Conditions returns the four conditions that a conclusion leads to, without generation and time: whether the operator
+// has done what the spec asks (Ready), is at it (Reconciling), or cannot go on before a person acts (Stalled). Ready
+// does not mean that the objective is met: ObjectiveMet says that.
+func (c Conclusion) Conditions() []metav1.Condition {
+	const yes, no = metav1.ConditionTrue, metav1.ConditionFalse
+	reason := cmp.Or(c.Step.Reason, v1alpha1.ReasonReady)
+	ready := condition(v1alpha1.ConditionReady, yes, reason, c.Step.Message)
+	reconciling := condition(v1alpha1.ConditionReconciling, no, v1alpha1.ReasonReady, "nothing is under way")
+	stalled := condition(v1alpha1.ConditionStalled, no, v1alpha1.ReasonReady, "nothing stands in the way")
+	switch {
+	case c.Stalled != "":
+		ready = condition(v1alpha1.ConditionReady, no, c.Stalled, c.Message)
+		stalled = condition(v1alpha1.ConditionStalled, yes, c.Stalled, c.Message)
+	case c.Step.Kind == rollout.Wait, c.Step.Kind == rollout.Start:
+		ready.Status = no
+		reconciling = condition(v1alpha1.ConditionReconciling, yes, reason, c.Step.Message)
+	}
+	return []metav1.Condition{c.objectiveMet(), ready, reconciling, stalled}
+}
+
+func (c Conclusion) objectiveMet() metav1.Condition {
+	status, reason := metav1.ConditionUnknown, v1alpha1.ReasonTooFewSamples
+	switch c.Verdict.Outcome {
 	case tuner.Met:
-		return condition{metav1.ConditionTrue, v1alpha1.ReasonObjectiveMet, p.Verdict.Message}
+		status, reason = metav1.ConditionTrue, v1alpha1.ReasonObjectiveMet
 	case tuner.Missed:
-		return condition{metav1.ConditionFalse, v1alpha1.ReasonObjectiveMissed, p.Verdict.Message}
+		status, reason = metav1.ConditionFalse, v1alpha1.ReasonObjectiveMissed
 	case tuner.Inconclusive:
 	}
-	return condition{metav1.ConditionUnknown, v1alpha1.ReasonTooFewSamples, cmp.Or(p.Verdict.Message, "nothing was measured yet")}
+	return condition(v1alpha1.ConditionObjectiveMet, status, reason, cmp.Or(c.Verdict.Message, "nothing was measured yet"))
+}
+
+func condition(name string, status metav1.ConditionStatus, reason, message string) metav1.Condition {
+	return metav1.Condition{Type: name, Status: status, Reason: reason, Message: bounded(message)}
 }
 
 // LagStatus renders a lag summary as the API shows it.

@@ -6,12 +6,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
-	"github.com/endpointsync/endpoint-sync-operator/internal/tuner"
 )
 
 // readings is what was read of the running kube-controller-manager, from whichever sources there are.
@@ -130,37 +128,4 @@ func parseFlags(pairs []string) (v1alpha1.Flags, error) {
 		}
 	}
 	return flags, nil
-}
-
-// samples turns scrapes into what the tuner takes; one without a counter is left out, because what is not known is not
-// zero.
-func samples(scrapes []v1alpha1.KCMSignals) []tuner.Sample {
-	out := make([]tuner.Sample, 0, len(scrapes))
-	for _, s := range scrapes {
-		if s.Writes == nil || s.LimiterWaitMilliseconds == nil || s.RequestMilliseconds == nil {
-			continue
-		}
-		out = append(out, tuner.Sample{
-			Time: s.Time.Time, ProcessStart: s.ProcessStartTime.Time, Writes: *s.Writes,
-			LimiterWait: milliseconds(s.LimiterWaitMilliseconds), RequestTime: milliseconds(s.RequestMilliseconds),
-			Endpoints: queueSample(s.Endpoints), EndpointSlices: queueSample(s.EndpointSlices),
-		})
-	}
-	return out
-}
-
-func queueSample(q v1alpha1.QueueSignals) tuner.QueueSample {
-	return tuner.QueueSample{
-		Depth: valueOf(q.Depth), Syncs: valueOf(q.Syncs),
-		Wait: milliseconds(q.WaitMilliseconds), Work: milliseconds(q.WorkMilliseconds),
-	}
-}
-
-func milliseconds(v *int64) time.Duration { return time.Duration(valueOf(v)) * time.Millisecond }
-
-func valueOf(v *int64) int64 {
-	if v == nil {
-		return 0
-	}
-	return *v
 }

@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	"github.com/endpointsync/endpoint-sync-operator/controllers"
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 	"github.com/endpointsync/endpoint-sync-operator/internal/scrape"
 	"github.com/endpointsync/endpoint-sync-operator/internal/tuner"
@@ -243,7 +244,7 @@ func (s *session) addSignals(k v1alpha1.KCMSignals) {
 // evidence is what was measured until now, of the Services that are measured.
 func (s *session) evidence(now time.Time, measured func(lag.Service) bool) tuner.Evidence {
 	return tuner.Evidence{
-		Now: now, Flags: s.readings.running(s.current).flags, Leader: s.lease.state, Signals: samples(s.signals),
+		Now: now, Flags: s.readings.running(s.current).flags, Leader: s.lease.state, Signals: controllers.Samples(s.signals),
 		Lag:    s.tracker.Summary(lag.Query{Now: now, Since: s.since, Measured: measured}),
 		Demand: s.tracker.Demand(s.since, now),
 	}

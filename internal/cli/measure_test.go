@@ -24,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	"github.com/endpointsync/endpoint-sync-operator/controllers"
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 	"github.com/endpointsync/endpoint-sync-operator/internal/report"
 	"github.com/endpointsync/endpoint-sync-operator/internal/scrape"
@@ -358,7 +359,7 @@ func TestSignalsComeFromTheURLWhenOneIsGiven(t *testing.T) {
 				tracker: lag.NewTracker(lag.Options{}), clock: clock.RealClock{}, unread: map[string]string{},
 			}
 			s.read(t.Context())
-			got := samples(s.signals)
+			got := controllers.Samples(s.signals)
 			if len(got) != 1 || got[0].Writes != tt.want {
 				t.Errorf("samples = %+v, want one with %d writes", got, tt.want)
 			}

@@ -1,12 +1,10 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -17,6 +15,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	"github.com/endpointsync/endpoint-sync-operator/controllers"
 	"github.com/endpointsync/endpoint-sync-operator/internal/report"
 )
 
@@ -131,16 +130,13 @@ func (o *planOptions) choose(ctx context.Context, c client.Reader) (v1alpha1.End
 
 // policiesByAge returns all policies, the one in charge first.
 func policiesByAge(ctx context.Context, c client.Reader) ([]v1alpha1.EndpointSyncPolicy, error) {
-	var list v1alpha1.EndpointSyncPolicyList
-	if err := c.List(ctx, &list); meta.IsNoMatchError(err) {
+	policies, err := controllers.PoliciesByAge(ctx, c)
+	if meta.IsNoMatchError(err) {
 		return nil, fmt.Errorf("the operator is not installed there: give a policy with --file, or use measure: %w", err)
 	} else if err != nil {
 		return nil, fmt.Errorf("list policies: %w", err)
 	}
-	slices.SortFunc(list.Items, func(a, b v1alpha1.EndpointSyncPolicy) int {
-		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
-	})
-	return list.Items, nil
+	return policies, nil
 }
 
 // readPolicy reads the only policy of a file; unknown fields are refused.

@@ -1,17 +1,13 @@
 package cli
 
 import (
-	"cmp"
 	"fmt"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/controllers"
-	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 	"github.com/endpointsync/endpoint-sync-operator/internal/report"
 	"github.com/endpointsync/endpoint-sync-operator/internal/rollout"
 	"github.com/endpointsync/endpoint-sync-operator/internal/tuner"
@@ -22,44 +18,16 @@ func situation(policy v1alpha1.EndpointSyncPolicy, inCharge string, s *session) 
 	now := s.clock.Now()
 	policy.Spec = policy.Spec.WithDefaults()
 	sit := controllers.Situation{Policy: policy, InCharge: inCharge, Nodes: s.readings.nodes, Synced: true, Now: now}
-	var err error
-	if sit.Measured, err = measuredBy(policy.Spec.Services); err != nil {
-		sit.Invalid = err.Error()
-	}
+	sit.Measured, sit.Invalid = controllers.Measured(policy.Spec.Services)
 	sit.Evidence = s.evidence(now, sit.Measured)
 	return sit
-}
-
-// measuredBy returns which Services a policy speaks of; nil means all.
-func measuredBy(scope v1alpha1.ServiceScope) (func(lag.Service) bool, error) {
-	if scope.NamespaceSelector == nil && scope.Selector == nil {
-		return nil, nil //nolint:nilnil // nil is the filter that lets all pass, see lag.Query.
-	}
-	namespaces, err := selectorOrAll(scope.NamespaceSelector)
-	if err != nil {
-		return nil, fmt.Errorf("spec.services.namespaceSelector: %w", err)
-	}
-	services, err := selectorOrAll(scope.Selector)
-	if err != nil {
-		return nil, fmt.Errorf("spec.services.selector: %w", err)
-	}
-	return func(s lag.Service) bool {
-		return namespaces.Matches(labels.Set(s.NamespaceLabels)) && services.Matches(labels.Set(s.Labels))
-	}, nil
-}
-
-func selectorOrAll(s *metav1.LabelSelector) (labels.Selector, error) {
-	if s == nil {
-		return labels.Everything(), nil
-	}
-	return metav1.LabelSelectorAsSelector(s)
 }
 
 // planned puts the controller's conclusion into a document. In Observe the controller decides nothing; the plan shows
 // all the same what it would recommend.
 func planned(sit controllers.Situation, s *session) *report.Plan {
 	c := controllers.Conclude(sit)
-	objective := objectiveOf(sit.Policy.Spec.Objective)
+	objective := controllers.ObjectiveOf(sit.Policy.Spec.Objective)
 	inputs := tuner.Inputs{Objective: objective, Bounds: sit.Policy.Spec.Bounds, Evidence: sit.Evidence, Bottleneck: c.Bottleneck}
 	if inputs.Bottleneck.Type == "" { // stalled: the controller does not look, we do
 		c.Verdict, c.Bottleneck = tuner.Verdict(sit.Evidence.Lag, objective), tuner.Diagnose(sit.Evidence, objective)
@@ -80,7 +48,7 @@ func planned(sit controllers.Situation, s *session) *report.Plan {
 			Objective: objective, Evidence: sit.Evidence, Verdict: c.Verdict, Bottleneck: c.Bottleneck, Decision: decision,
 			Source: now.source, Assumed: now.assumed, NotSeen: s.notSeen(sit.Evidence),
 		}),
-		Conditions: wouldSet(c),
+		Conditions: report.Conditions(c.Conditions()),
 		Nodes:      report.Nodes(sit.Nodes),
 		Step:       stepOf(c, sit.Nodes),
 		Curve:      curve(inputs, decision),
@@ -98,11 +66,6 @@ func planned(sit controllers.Situation, s *session) *report.Plan {
 func generousLimits() string {
 	b := generousBounds()
 	return fmt.Sprintf("QPS %d, burst %d and %d workers", b.KubeAPIQPS.Max, b.KubeAPIBurst.Max, b.ConcurrentEndpointSyncs.Max)
-}
-
-func objectiveOf(o v1alpha1.Objective) tuner.Objective {
-	maxLag, _ := o.MaxLag.Value()
-	return tuner.Objective{Percentile: float64(o.Percentile) / 100, MaxLag: maxLag, MinSamples: int(o.MinSamples)}
 }
 
 // curve is the tuner's, with the running flags and the decision in their places.
@@ -134,34 +97,6 @@ func policyRef(p v1alpha1.EndpointSyncPolicy) report.PolicyRef {
 		Name: report.Clean(p.Name), Mode: string(p.Spec.WithDefaults().Mode),
 		Paused: p.Annotations[v1alpha1.PauseAnnotation] == "true",
 	}
-}
-
-// wouldSet are the conditions that a conclusion leads to.
-func wouldSet(c controllers.Conclusion) []report.Condition {
-	const yes, no, unknown = string(metav1.ConditionTrue), string(metav1.ConditionFalse), string(metav1.ConditionUnknown)
-	ready := report.Condition{Status: yes, Reason: cmp.Or(c.Step.Reason, v1alpha1.ReasonReady), Message: report.Clean(c.Step.Message)}
-	reconciling := report.Condition{Status: no, Reason: v1alpha1.ReasonReady, Message: "nothing is under way"}
-	stalled := report.Condition{Status: no, Reason: v1alpha1.ReasonReady, Message: "nothing stands in the way"}
-	switch {
-	case c.Stalled != "":
-		stalled = report.Condition{Status: yes, Reason: c.Stalled, Message: report.Clean(c.Message)}
-		ready = stalled
-		ready.Status = no
-	case c.Step.Kind == rollout.Wait || c.Step.Kind == rollout.Start:
-		reconciling = ready
-		ready.Status = no
-	}
-	met := report.Condition{Status: unknown, Reason: v1alpha1.ReasonTooFewSamples, Message: report.Clean(c.Verdict.Message)}
-	switch c.Verdict.Outcome {
-	case tuner.Met:
-		met.Status, met.Reason = yes, v1alpha1.ReasonObjectiveMet
-	case tuner.Missed:
-		met.Status, met.Reason = no, v1alpha1.ReasonObjectiveMissed
-	case tuner.Inconclusive:
-	}
-	ready.Type, reconciling.Type, stalled.Type, met.Type = v1alpha1.ConditionReady, v1alpha1.ConditionReconciling,
-		v1alpha1.ConditionStalled, v1alpha1.ConditionObjectiveMet
-	return []report.Condition{met, ready, reconciling, stalled}
 }
 
 // stepOf is the rollout's next step with what the whole rollout costs.
@@ -202,7 +137,7 @@ func handOver(nodes []v1alpha1.EndpointSyncNode) string {
 // fromStatus shows what the policy's status says, where nothing is measured.
 func fromStatus(policy v1alpha1.EndpointSyncPolicy, s *session) *report.Plan {
 	status, spec := policy.Status, policy.Spec.WithDefaults()
-	objective := objectiveOf(spec.Objective)
+	objective := controllers.ObjectiveOf(spec.Objective)
 	now := s.readings.running(s.current)
 	r := status.Recommended
 	predicted, _ := r.PredictedLag.Value()
