@@ -119,7 +119,6 @@ func Credentials(ctx context.Context, kube kubernetes.Interface, account, node s
 // Process is one process of the operator.
 type Process struct {
 	cmd  *exec.Cmd
-	log  *os.File
 	done chan struct{}
 }
 
@@ -135,10 +134,10 @@ func Start(ctx context.Context, binary, log string, args ...string) (*Process, e
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), binary, args...)
 	cmd.Stdout, cmd.Stderr = file, file
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if err = cmd.Start(); err != nil {
-		return nil, errors.Join(fmt.Errorf("start %s: %w", binary, err), file.Close())
+	if err = errors.Join(cmd.Start(), file.Close()); err != nil {
+		return nil, fmt.Errorf("start %s: %w", binary, err)
 	}
-	p := &Process{cmd: cmd, log: file, done: make(chan struct{})}
+	p := &Process{cmd: cmd, done: make(chan struct{})}
 	go func() {
 		defer close(p.done)
 		_ = cmd.Wait() // Its log says why it ended.
@@ -149,16 +148,25 @@ func Start(ctx context.Context, binary, log string, args ...string) (*Process, e
 // Ended is closed when the process has ended.
 func (p *Process) Ended() <-chan struct{} { return p.done }
 
-// Stop ends the process, by force if it does not end by itself.
+// Signal sends a signal to the process; it fails if the process has ended.
+func (p *Process) Signal(s syscall.Signal) error { return p.cmd.Process.Signal(s) }
+
+// Kill ends the process at once, as kill -9 does, and returns when it is gone.
+func (p *Process) Kill() {
+	_ = p.cmd.Process.Kill() // It fails only if the process is gone.
+	<-p.done
+}
+
+// Stop ends the process and returns when it is gone. It is an error if the process has to be killed.
 func (p *Process) Stop() error {
-	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	_ = p.Signal(syscall.SIGTERM) // It fails only if the process is gone.
 	ctx, cancel := context.WithTimeout(context.Background(), stopGrace)
 	defer cancel()
 	select {
 	case <-p.done:
+		return nil
 	case <-ctx.Done():
-		_ = p.cmd.Process.Kill()
-		<-p.done
+		p.Kill()
+		return fmt.Errorf("%s did not end within %s and was killed", p.cmd.Path, stopGrace)
 	}
-	return p.log.Close()
 }

@@ -6,17 +6,20 @@ import (
 	"testing"
 	"time"
 
-	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 )
 
 const mergePatch = types.MergePatchType
+
+func applyOptions() metav1.ApplyOptions { return metav1.ApplyOptions{FieldManager: "rig", Force: true} }
 
 func groupVersion() schema.GroupVersion {
 	return schema.GroupVersion{Group: "endpointsync.io", Version: "v1alpha1"}
@@ -57,36 +60,49 @@ func (c *Cluster) ApplyPolicy(t testing.TB, name string, spec v1alpha1.EndpointS
 		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Spec:       spec,
 	}
-	if err := c.Apply(t.Context(), toUnstructured(policy)); err != nil {
+	applied, err := c.Dynamic.Resource(policiesResource()).Apply(t.Context(), name, toUnstructured(policy), applyOptions())
+	if err != nil {
 		t.Fatalf("apply policy %s: %v", name, err)
 	}
-	got, err := c.Dynamic.Resource(policiesResource()).Get(t.Context(), name, metav1.GetOptions{})
-	if err != nil {
-		t.Fatalf("get policy %s: %v", name, err)
+	return applied.GetGeneration()
+}
+
+// DeletePolicy deletes a policy.
+func (c *Cluster) DeletePolicy(t testing.TB, name string) {
+	t.Helper()
+	if err := c.Dynamic.Resource(policiesResource()).Delete(t.Context(), name, metav1.DeleteOptions{}); err != nil {
+		t.Fatalf("delete policy %s: %v", name, err)
 	}
-	return got.GetGeneration()
+}
+
+// Annotate gives a policy an annotation.
+func (c *Cluster) Annotate(t testing.TB, name, key, value string) {
+	t.Helper()
+	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, key, value)
+	_, err := c.Dynamic.Resource(policiesResource()).Patch(t.Context(), name, mergePatch, patch, metav1.PatchOptions{})
+	if err != nil {
+		t.Fatalf("annotate policy %s: %v", name, err)
+	}
 }
 
 // Instruct writes a node's spec, as the controller would.
 func (r *Rig) Instruct(t testing.TB, spec v1alpha1.EndpointSyncNodeSpec) {
 	t.Helper()
-	if err := r.Cluster.Apply(t.Context(), nodeObject(r.Node, spec)); err != nil {
+	_, err := r.Cluster.Dynamic.Resource(nodesResource()).Apply(t.Context(), r.Node, nodeObject(r.Node, spec), applyOptions())
+	if err != nil {
 		t.Fatalf("instruct node %s: %v", r.Node, err)
 	}
 }
 
-// Status returns what the node's agent last wrote; the zero value if it wrote nothing yet.
-func (r *Rig) Status(ctx context.Context) (v1alpha1.EndpointSyncNodeStatus, error) {
-	object, err := r.Cluster.Dynamic.Resource(nodesResource()).Get(ctx, r.Node, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return v1alpha1.EndpointSyncNodeStatus{}, nil
-	}
-	if err != nil {
-		return v1alpha1.EndpointSyncNodeStatus{}, err
-	}
+// Object returns what the operator keeps for the node; the zero value if it keeps nothing yet.
+func (r *Rig) Object(ctx context.Context) (v1alpha1.EndpointSyncNode, error) {
 	var node v1alpha1.EndpointSyncNode
+	object, err := r.Cluster.Dynamic.Resource(nodesResource()).Get(ctx, r.Node, metav1.GetOptions{})
+	if err != nil {
+		return node, client.IgnoreNotFound(err)
+	}
 	err = runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, &node)
-	return node.Status, err
+	return node, err
 }
 
 // AwaitStatus returns the first status that is as it should be, or fails the test with the last one.
@@ -94,12 +110,12 @@ func (r *Rig) AwaitStatus(t testing.TB, within time.Duration, what string, ok fu
 	t.Helper()
 	var last v1alpha1.EndpointSyncNodeStatus
 	Await(t, within, func() string { return fmt.Sprintf("%s; the last status was %+v", what, last) }, func(ctx context.Context) bool {
-		status, err := r.Status(ctx)
+		node, err := r.Object(ctx)
 		if err != nil {
 			return false
 		}
-		last = status
-		return ok(status)
+		last = node.Status
+		return ok(last)
 	})
 	return last
 }

@@ -17,7 +17,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/clock"
 
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/controlplane"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/staticpod"
@@ -54,7 +53,6 @@ type Rig struct {
 	Pods *staticpod.Runner
 
 	environment *Environment
-	clock       clock.Clock
 	behaviour   string
 	kubeconfigs map[string]string // by ServiceAccount
 }
@@ -67,7 +65,7 @@ func New(t testing.TB, e *Environment, c *Cluster, o Options) *Rig {
 	}
 	dir := t.TempDir()
 	r := &Rig{
-		Cluster: c, Node: o.Node, environment: e, clock: clock.RealClock{},
+		Cluster: c, Node: o.Node, environment: e,
 		ManifestDir: filepath.Join(dir, "manifests"), StateDir: filepath.Join(dir, "state"), LogDir: filepath.Join(dir, "logs"),
 		behaviour: filepath.Join(dir, "behaviour"), kubeconfigs: map[string]string{},
 	}

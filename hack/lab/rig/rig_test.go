@@ -9,12 +9,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	"github.com/endpointsync/endpoint-sync-operator/hack/lab/operator"
 )
 
 var environment *Environment
@@ -47,7 +49,7 @@ func TestTheAgentsCredentialsAreConfinedToTheirNode(t *testing.T) {
 	c := environment.Shared(t)
 	r := New(t, environment, c, Options{RestartDelay: atOnce})
 	r.Instruct(t, v1alpha1.EndpointSyncNodeSpec{Revision: new(int64)})
-	config, err := clientcmd.BuildConfigFromFlags("", r.kubeconfig(t, "endpoint-sync-agent"))
+	config, err := clientcmd.BuildConfigFromFlags("", r.kubeconfig(t, operator.Agent))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +61,12 @@ func TestTheAgentsCredentialsAreConfinedToTheirNode(t *testing.T) {
 	if _, err = agent.Resource(nodesResource()).Patch(t.Context(), r.Node, mergePatch, patch, metav1.PatchOptions{}, "status"); err != nil {
 		t.Errorf("own status: %v, want success", err)
 	}
-	_, err = agent.Resource(nodesResource()).Patch(t.Context(), probeName, mergePatch, patch, metav1.PatchOptions{}, "status")
+	const other = "another-node"
+	if _, err = c.Dynamic.Resource(nodesResource()).Apply(t.Context(), other,
+		nodeObject(other, v1alpha1.EndpointSyncNodeSpec{Revision: new(int64)}), applyOptions()); err != nil {
+		t.Fatal(err)
+	}
+	_, err = agent.Resource(nodesResource()).Patch(t.Context(), other, mergePatch, patch, metav1.PatchOptions{}, "status")
 	if !apierrors.IsForbidden(err) {
 		t.Errorf("another's status: %v, want forbidden", err)
 	}
@@ -78,16 +85,16 @@ func TestTheAgentsCredentialsAreConfinedToTheirNode(t *testing.T) {
 			t.Errorf("GET %s = %s, want 200", path, res.Status)
 		}
 	}
-	status, err := r.Status(t.Context())
-	if err != nil || status.Phase != v1alpha1.PhaseIdle {
-		t.Errorf("status = %+v (%v), want phase Idle", status, err)
+	node, err := r.Object(t.Context())
+	if err != nil || node.Status.Phase != v1alpha1.PhaseIdle {
+		t.Errorf("status = %+v (%v), want phase Idle", node.Status, err)
 	}
 }
 
 func TestTheRealKubeControllerManagerAnswersAsTheStandInDoes(t *testing.T) {
 	c := environment.Shared(t)
 	r := New(t, environment, c, Options{RealKCM: true, KCMArgs: []string{"--kube-api-qps=21"}})
-	config, err := clientcmd.BuildConfigFromFlags("", r.kubeconfig(t, "endpoint-sync-agent"))
+	config, err := clientcmd.BuildConfigFromFlags("", r.kubeconfig(t, operator.Agent))
 	if err != nil {
 		t.Fatal(err)
 	}

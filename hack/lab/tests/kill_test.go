@@ -2,9 +2,10 @@ package tests
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -17,78 +18,107 @@ import (
 	"time"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
-
+	"github.com/endpointsync/endpoint-sync-operator/hack/lab/operator"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/rig"
 )
 
 const (
 	// defaultKills is how many rollouts are interrupted; LAB_KILLS overrides it.
 	defaultKills = 20
-	// rolloutSpan is about how long a rollout takes here: the moment of a random kill is drawn from it.
+	// rolloutSpan is about how long a rollout takes here, and beginSpan how long it takes to begin: the moment of a
+	// random kill is drawn from either.
 	rolloutSpan = 4 * time.Second
-	// endLimit is how long an interrupted rollout may take to end after the agent came back.
+	beginSpan   = 300 * time.Millisecond
+	// endLimit is how long an interrupted rollout may take to end after the process came back.
 	endLimit = 3 * time.Minute
 	// downTimeout is the agent's patience with a process that does not come: the stand-in comes within half a second.
-	downTimeout = 4 * time.Second
+	downTimeout = 5 * time.Second
 )
 
-// phases of the agent's journal, as its file says them; the first is that of a journal that never held a change.
-func phases() []string {
-	return []string{"", "intent", "applied", "rollingback", "committed", "rolledback"}
-}
+// Moments of a rollout: the phases of the agent's journal, as its file says them, and the time before.
+const (
+	notBegun         = "before" // the agent has not begun
+	phaseIntent      = "intent"
+	phaseApplied     = "applied"
+	phaseRollingBack = "rollingback"
+	phaseCommitted   = "committed"
+	phaseRolledBack  = "rolledback"
+)
 
-// steerable are the phases that every rollout passes through, and so a kill can be aimed at, and whether the rollout
-// must fail to get there.
-func steerable() map[string]bool {
-	return map[string]bool{"intent": false, "applied": false, "committed": false, "rollingback": true, "rolledback": true}
-}
+// shot is one kill: of a process, in a phase of the journal or, if that is empty, at a random moment.
+type shot struct{ victim, phase string }
 
-// killer interrupts rollouts on one node and keeps count.
+// fails reports whether the rollout must fail to come to the phase.
+func (s shot) fails() bool { return s.phase == phaseRollingBack || s.phase == phaseRolledBack }
+
+// killer interrupts rollouts on one node and keeps count. It asks for new flags itself, as the controller would; that
+// they go again is the controller's own doing, after the policy was deleted.
 type killer struct {
 	*rig.Rig
-	watch      *rig.Watcher
-	agent      *rig.Proc
-	generation int64
-	random     *rand.Rand
-	kills      map[string]int // by phase of the journal at the kill
-	allowed    []string       // hashes of every whole manifest so far
-	current    []byte         // the manifest as it must be between rollouts
+	watch     *rig.Watcher
+	processes map[string]*operator.Process
+	random    *rand.Rand
+	shots     []shot                    // that are left
+	kills     map[string]map[string]int // by process and moment
+	revision  int64
+	restores  int      // rollouts that the controller drove
+	allowed   []string // hashes of every whole manifest so far
+	current   []byte   // the manifest as it must be between rollouts
 }
 
 func TestKillDuringRollouts(t *testing.T) {
+	t.Parallel()
 	kills, seed := fromEnv(t, "LAB_KILLS", defaultKills), fromEnv(t, "LAB_SEED", int(time.Now().UnixNano()%1_000_000))
 	t.Logf("LAB_KILLS=%d LAB_SEED=%d", kills, seed)
-	c := environment.Own(t)
+	k := newKiller(t, seed)
+	k.shots = k.draw(kills)
+	began := time.Now()
+	for len(k.shots) > 0 && !t.Failed() {
+		if k.revision == int64(2*kills) {
+			t.Fatalf("after %d rollouts these kills are still to be had: %+v", k.revision, k.shots)
+		}
+		k.rollout(t)
+	}
+	t.Logf("%d rollouts with a kill each, %d of them driven by the controller, in %s; the manifest was read %d times",
+		k.revision, k.restores, time.Since(began).Round(time.Second), k.watch.Reads())
+	for _, victim := range []string{operator.Agent, operator.Controller} {
+		t.Logf("kills of %s: %s", victim, spread(k.kills[victim]))
+	}
+}
+
+func newKiller(t *testing.T, seed int) *killer {
+	t.Helper()
 	k := &killer{
-		Rig: rig.New(t, environment, c, rig.Options{
+		Rig: rig.New(t, environment, environment.Own(t), rig.Options{
 			Node:         "kill",
 			RestartDelay: func() time.Duration { return 300 * time.Millisecond },
 			BackOffBase:  200 * time.Millisecond,
 			KCMArgs:      []string{"--leader-elect-retry-period=200ms"},
 		}),
-		generation: c.ApplyPolicy(t, policyName, enforce()),
-		random:     rand.New(rand.NewPCG(uint64(seed), 0)),
-		kills:      map[string]int{},
+		processes: map[string]*operator.Process{},
+		random:    rand.New(rand.NewPCG(uint64(seed), 0)),
+		kills:     map[string]map[string]int{operator.Agent: {}, operator.Controller: {}},
 	}
 	k.current = k.Original
 	k.allowed = []string{rig.Hash(k.Original)}
 	k.watch = rig.Watch(t, k.ManifestDir)
-	k.start(t)
-	began := time.Now()
-	for revision := range int64(kills) {
-		k.rollout(t, revision+1, kills)
-		if t.Failed() {
-			break
-		}
+	k.start(t, operator.Agent)
+	k.start(t, operator.Controller)
+	return k
+}
+
+// draw returns the kills of a run in a random order: of the agent in each phase of the journal, and at random moments of
+// agent and controller by turns.
+func (k *killer) draw(kills int) []shot {
+	var all []shot
+	for _, phase := range []string{phaseIntent, phaseApplied, phaseRollingBack, phaseCommitted, phaseRolledBack} {
+		all = append(all, shot{operator.Agent, phase})
 	}
-	t.Logf("%d rollouts with a kill each in %s; kills by journal phase: %s; the manifest was read %d times",
-		kills, time.Since(began).Round(time.Second), k.spread(), k.watch.Reads())
-	for phase := range steerable() {
-		if k.kills[phase] == 0 && !t.Failed() {
-			t.Errorf("no kill in phase %q", phase)
-		}
+	for i := range max(kills-len(all), 2) {
+		all = append(all, shot{victim: []string{operator.Controller, operator.Agent}[i%2]})
 	}
-	k.watch.Verify(t, k.allowed...)
+	k.random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	return all
 }
 
 func fromEnv(t *testing.T, name string, fallback int) int {
@@ -104,127 +134,166 @@ func fromEnv(t *testing.T, name string, fallback int) int {
 	return n
 }
 
-func (k *killer) start(t *testing.T) {
+func (k *killer) start(t *testing.T, process string) {
 	t.Helper()
-	k.agent = k.StartAgent(t, "--down-timeout="+downTimeout.String())
+	if process == operator.Controller {
+		k.processes[process] = k.StartController(t)
+		return
+	}
+	k.processes[process] = k.StartAgent(t, "--down-timeout="+downTimeout.String())
 }
 
-// rollout asks for new flags, kills the agent at some moment, starts it again and holds the end against the promise.
-func (k *killer) rollout(t *testing.T, revision int64, total int) {
+// rollout has the flags changed or put back, kills a process at some moment, starts it again and holds the end against
+// the promise.
+func (k *killer) rollout(t *testing.T) {
 	t.Helper()
-	aim, aimed := k.aim(revision, total)
-	fails := steerable()[aim]
-	if !aimed {
-		fails = k.random.IntN(4) == 0
+	k.revision++
+	restoring := !bytes.Equal(k.current, k.Original)
+	s := k.next(restoring)
+	want := v1alpha1.ChangeResult{Outcome: v1alpha1.OutcomeCommitted}
+	if restoring {
+		k.restores++
+		k.current = k.Original
+		k.Cluster.DeletePolicy(t, policyName)
+	} else {
+		want = k.apply(t, s)
 	}
-	// A setting that failed is refused the next time, so none comes twice.
-	flags := v1alpha1.Flags{KubeAPIQPS: 20 + int32(revision), KubeAPIBurst: 30 + int32(revision)}
-	behaviour, outcome := "", v1alpha1.OutcomeCommitted
-	if fails {
-		behaviour, outcome = fmt.Sprintf("exit --kube-api-qps=%d", flags.KubeAPIQPS), v1alpha1.OutcomeRolledBack
+	at := k.kill(t, s)
+	if k.kills[s.victim][at]++; s.phase != "" && s.phase != at {
+		k.shots = append(k.shots, s) // The phase was over too soon.
 	}
-	k.Misbehave(t, behaviour)
-	fresh := withFlags(t, k.Original, flags)
-	k.allowed = append(k.allowed, rig.Hash(fresh))
-	k.Instruct(t, instruction(revision, k.generation, flags))
-	at := k.kill(t, aim, aimed)
-	k.kills[at]++
-	k.start(t)
+	k.start(t, s.victim)
 
-	s := k.AwaitEnd(t, revision, endLimit)
-	if s.Last.Outcome != outcome || s.Last.Flags != flags {
-		t.Errorf("revision %d, killed in phase %q: last = %+v, want %s of %s", revision, at, s.Last, outcome, flags)
-	}
-	if !fails {
-		k.current = fresh
+	last := k.AwaitEnd(t, k.revision, endLimit).Last
+	what := fmt.Sprintf("revision %d, %s killed in phase %q", k.revision, s.victim, at)
+	if last.Revision != k.revision || last.Outcome != want.Outcome || last.Flags != want.Flags {
+		t.Errorf("%s: last = %+v, want %s of %q", what, last, want.Outcome, want.Flags)
 	}
 	if got := k.Read(t); !bytes.Equal(got, k.current) {
-		t.Errorf("revision %d, killed in phase %q, %s: the manifest is\n%s\nwant\n%s", revision, at, outcome, got, k.current)
+		t.Errorf("%s: the manifest is\n%s\nwant\n%s", what, got, k.current)
+	}
+	if got := k.handedOut(t); got != k.revision {
+		t.Errorf("%s: revision %d was handed out", what, got)
 	}
 	k.watch.Verify(t, k.allowed...)
 	k.AwaitHealthy(t, time.Minute)
 }
 
-// aim picks a phase that was not hit yet, for every third rollout and, when few are left, for each.
-func (k *killer) aim(revision int64, total int) (phase string, aimed bool) {
-	var missing []string
-	for p := range steerable() {
-		if k.kills[p] == 0 {
-			missing = append(missing, p)
+// next takes the next kill that this rollout allows: putting flags back does not fail here.
+func (k *killer) next(restoring bool) shot {
+	for i, s := range k.shots {
+		if !restoring || !s.fails() {
+			k.shots = slices.Delete(k.shots, i, i+1)
+			return s
 		}
 	}
-	left := total - int(revision) + 1
-	if len(missing) == 0 || (revision%3 != 0 && left > 2*len(missing)) {
-		return "", false
-	}
-	slices.Sort(missing)
-	return missing[k.random.IntN(len(missing))], true
+	return shot{victim: operator.Agent}
 }
 
-// kill kills the agent at a random moment, or in a phase, and returns the phase that its journal held then.
-func (k *killer) kill(t *testing.T, aim string, aimed bool) string {
+// apply asks for new flags and returns how that must end.
+func (k *killer) apply(t *testing.T, s shot) v1alpha1.ChangeResult {
 	t.Helper()
-	if !aimed {
-		time.Sleep(time.Duration(k.random.Int64N(int64(rolloutSpan)))) // the moment is the point
-		return k.strike(t)
+	policy := enforce()
+	policy.DeletionPolicy = v1alpha1.DeletionRestore
+	generation := k.Cluster.ApplyPolicy(t, policyName, policy)
+	// A setting that failed is refused the next time, so none comes twice.
+	flags := v1alpha1.Flags{KubeAPIQPS: 20 + int32(k.revision), KubeAPIBurst: 30 + int32(k.revision)}
+	fresh := withFlags(t, k.Original, flags)
+	k.allowed = append(k.allowed, rig.Hash(fresh))
+	behaviour, want := "", v1alpha1.ChangeResult{Outcome: v1alpha1.OutcomeCommitted, Flags: flags}
+	if s.fails() || (s.phase == "" && k.random.IntN(4) == 0) {
+		behaviour, want.Outcome = fmt.Sprintf("exit --kube-api-qps=%d", flags.KubeAPIQPS), v1alpha1.OutcomeRolledBack
+	} else {
+		k.current = fresh
 	}
-	// The journal still holds the end of the rollout before, so an end counts only after this one has begun.
-	if aim == "committed" || aim == "rolledback" {
-		k.awaitPhase(t, "intent", "applied", "rollingback")
-	}
-	k.awaitPhase(t, aim)
-	return k.strike(t)
+	k.Misbehave(t, behaviour)
+	spec := instruction(k.revision, generation, flags)
+	spec.DeletionPolicy = policy.DeletionPolicy
+	k.Instruct(t, spec)
+	return want
 }
 
-// strike freezes the agent, so that the journal that is read is the one at the kill.
-func (k *killer) strike(t *testing.T) string {
+// kill kills a process at a random moment, or in a phase, and returns how far the rollout was then.
+func (k *killer) kill(t *testing.T, s shot) string {
 	t.Helper()
-	if err := k.agent.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatalf("the agent died by itself: %v", err)
+	if s.phase != "" {
+		k.awaitPhase(t, s.phase)
+	} else {
+		span := []time.Duration{beginSpan, rolloutSpan}[k.random.IntN(2)]
+		time.Sleep(time.Duration(k.random.Int64N(int64(span)))) // The moment is the point.
 	}
-	at := k.phase(t)
-	k.agent.Kill9()
+	// It is frozen, so that the moment that is read is the one of the kill.
+	victim := k.processes[s.victim]
+	if err := victim.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatalf("%s died by itself: %v", s.victim, err)
+	}
+	at := k.moment(t)
+	if s.victim == operator.Controller && k.handedOut(t) < k.revision {
+		at = "not handed out"
+	}
+	victim.Kill()
 	return at
 }
 
-// awaitPhase looks at the journal as often as it can until it holds one of the phases: some last for milliseconds.
-func (k *killer) awaitPhase(t *testing.T, wanted ...string) {
+// handedOut is the newest revision that the node was told.
+func (k *killer) handedOut(t *testing.T) int64 {
 	t.Helper()
-	for deadline := time.Now().Add(endLimit); time.Now().Before(deadline); {
-		if slices.Contains(wanted, k.phase(t)) {
+	node, err := k.Object(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if node.Spec.Revision == nil {
+		return 0
+	}
+	return *node.Spec.Revision
+}
+
+// awaitPhase returns when the journal holds a phase of this rollout, or the rollout is over. Some phases last for
+// milliseconds.
+func (k *killer) awaitPhase(t *testing.T, wanted string) {
+	t.Helper()
+	for deadline := time.Now().Add(endLimit); time.Now().Before(deadline); time.Sleep(100 * time.Microsecond) {
+		if slices.Contains([]string{wanted, phaseCommitted, phaseRolledBack}, k.moment(t)) {
 			return
 		}
 	}
-	t.Fatalf("the journal never came to a phase of %v", wanted)
+	t.Fatalf("the journal never came to phase %q", wanted)
 }
 
-// phase reads the journal's phase: a line of header, then JSON. It is replaced as a whole, so any read is whole.
-func (k *killer) phase(t *testing.T) string {
+// moment reads how far the rollout is from the agent's journal: a line of header, then JSON. It is replaced as a whole,
+// so any read is whole.
+func (k *killer) moment(t *testing.T) string {
 	t.Helper()
 	content, err := os.ReadFile(filepath.Join(k.StateDir, "journal"))
-	if os.IsNotExist(err) {
-		return ""
+	if errors.Is(err, fs.ErrNotExist) {
+		return notBegun
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, body, _ := bytes.Cut(content, []byte("\n"))
 	var j struct {
-		Phase string `json:"phase"`
+		Phase  string `json:"phase"`
+		Change struct {
+			Revision int64 `json:"revision"`
+		} `json:"change"`
 	}
 	if err = json.Unmarshal(body, &j); err != nil {
 		t.Fatalf("the journal is torn: %v\n%s", err, content)
 	}
-	if !slices.Contains(phases(), j.Phase) {
+	switch {
+	case !slices.Contains([]string{"", phaseIntent, phaseApplied, phaseRollingBack, phaseCommitted, phaseRolledBack}, j.Phase):
 		t.Fatalf("the journal has phase %q, which this test does not know", j.Phase)
+	case j.Change.Revision < k.revision: // It still holds the end of the rollout before.
+		return notBegun
 	}
 	return j.Phase
 }
 
-func (k *killer) spread() string {
+func spread(kills map[string]int) string {
 	var parts []string
-	for _, phase := range slices.Sorted(maps.Keys(k.kills)) {
-		parts = append(parts, fmt.Sprintf("%s %d", cmp.Or(phase, "none"), k.kills[phase]))
+	for _, moment := range slices.Sorted(maps.Keys(kills)) {
+		parts = append(parts, fmt.Sprintf("%s %d", moment, kills[moment]))
 	}
 	return strings.Join(parts, ", ")
 }

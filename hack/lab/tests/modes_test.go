@@ -104,11 +104,7 @@ func TestModes(t *testing.T) {
 	}
 	requireOnlyInsertedFlags(t, node.Original, node.Read(t))
 
-	err = cluster.Dynamic.Resource(v1alpha1.GroupVersion.WithResource("endpointsyncpolicies")).
-		Delete(t.Context(), policyName, metav1.DeleteOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	cluster.DeletePolicy(t, policyName)
 	node.AwaitEnd(t, 2, rolloutLimit)
 	if got := node.Read(t); !bytes.Equal(got, node.Original) {
 		t.Errorf("manifest after the policy's deletion is not the original:\n%s", got)

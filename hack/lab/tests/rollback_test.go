@@ -9,8 +9,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/rig"
 )
 
@@ -94,10 +97,12 @@ func startRollouts(t *testing.T, c *rig.Cluster) []*rollout {
 		}
 		r.Misbehave(t, f.behaviour)
 		r.watch = rig.Watch(t, r.ManifestDir)
+		all = append(all, r)
+	}
+	for _, r := range all {
 		r.Instruct(t, instruction(1, generation, flags))
 		r.StartAgent(t)
 		go r.followRecovery(t.Context())
-		all = append(all, r)
 	}
 	return all
 }
@@ -146,15 +151,14 @@ func (r *rollout) check(t *testing.T) {
 	if got := r.Read(t); !bytes.Equal(got, r.Original) {
 		t.Errorf("%s: the manifest is not the original one:\n%s", r.Node, got)
 	}
-	select {
-	case at := <-r.recovered:
-		t.Logf("%s: verdict %s after the swap, healthy again %s after the verdict",
-			r.Node, verdict.Round(10*time.Millisecond), at.Sub(seen[2].At).Round(10*time.Millisecond))
-		if at.Sub(seen[2].At) > recoveryLimit {
-			t.Errorf("%s: healthy again only %s after the verdict, want at most %s", r.Node, at.Sub(seen[2].At), recoveryLimit)
-		}
-	case <-time.After(recoveryLimit):
-		t.Errorf("%s: not healthy again %s after the verdict", r.Node, time.Since(seen[2].At))
+	limit := time.Until(seen[2].At.Add(recoveryLimit + lookLimit))
+	rig.Await(t, max(limit, time.Second), func() string { return "a healthy process of the old manifest on " + r.Node },
+		func(context.Context) bool { return len(r.recovered) > 0 })
+	recovery := (<-r.recovered).Sub(seen[2].At)
+	t.Logf("%s: verdict %s after the swap, healthy again %s after the verdict",
+		r.Node, verdict.Round(10*time.Millisecond), recovery.Round(10*time.Millisecond))
+	if recovery > recoveryLimit {
+		t.Errorf("%s: healthy again only %s after the verdict, want at most %s", r.Node, recovery, recoveryLimit)
 	}
 	r.watch.Verify(t, rig.Hash(r.Original), seen[1].Hash)
 }
@@ -192,35 +196,90 @@ func (r *rollout) checkNotAgain(t *testing.T) {
 	}
 }
 
-func TestRollbackWithTheAPIServerUp(t *testing.T) {
+// checkPolicy runs the controller on what the roll-backs left, with one more node that was never told anything: the
+// policy says what happened, and nobody is told the same values again.
+func checkPolicy(t *testing.T, c *rig.Cluster, all []*rollout) {
+	t.Helper()
+	idle := rig.New(t, environment, c, rig.Options{Node: "rollback-untold"})
+	nodes := []*rig.Rig{idle}
+	for _, r := range all {
+		nodes = append(nodes, r.Rig)
+	}
+	idle.StartController(t)
+	idle.StartAgent(t)
+	idle.AwaitStatus(t, time.Minute, "the agent's report", func(s v1alpha1.EndpointSyncNodeStatus) bool {
+		return s.Healthy != nil && *s.Healthy
+	})
+	told := revisions(t, nodes)
+	// Every change of the annotation is a pass of its own, which the condition shows.
+	for range 2 {
+		awaitPolicy(t, c, "the roll-back", func(p v1alpha1.EndpointSyncPolicyStatus) bool {
+			return is(p, v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonRolledBack)
+		})
+		c.Annotate(t, policyName, v1alpha1.PauseAnnotation, "true")
+		awaitPolicy(t, c, "the pause", func(p v1alpha1.EndpointSyncPolicyStatus) bool {
+			return is(p, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonPaused)
+		})
+		c.Annotate(t, policyName, v1alpha1.PauseAnnotation, "false")
+	}
+	awaitPolicy(t, c, "which node rolled what back, and why", func(p v1alpha1.EndpointSyncPolicyStatus) bool {
+		stalled := meta.FindStatusCondition(p.Conditions, v1alpha1.ConditionStalled)
+		return stalled.Status == metav1.ConditionTrue && stalled.Reason == v1alpha1.ReasonRolledBack &&
+			slices.ContainsFunc(all, func(r *rollout) bool {
+				return strings.Contains(stalled.Message, r.Node) && strings.Contains(stalled.Message, r.flags.String()) &&
+					slices.ContainsFunc(r.reasons, func(reason string) bool { return strings.Contains(stalled.Message, reason) })
+			})
+	})
+	if diff := cmp.Diff(told, revisions(t, nodes)); diff != "" {
+		t.Errorf("revisions were handed out after the roll-backs (-before +after):\n%s", diff)
+	}
+}
+
+// revisions returns what each node was told last.
+func revisions(t *testing.T, nodes []*rig.Rig) map[string]int64 {
+	t.Helper()
+	all := map[string]int64{}
+	for _, n := range nodes {
+		object, err := n.Object(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[n.Node] = *object.Spec.Revision
+	}
+	return all
+}
+
+// TestRollback follows the same failures on two control planes at a time, one of which loses its API server when the new
+// manifests are in place.
+func TestRollback(t *testing.T) {
 	t.Parallel()
-	for _, r := range startRollouts(t, environment.Own(t)) {
-		t.Run(r.behaviour, func(t *testing.T) {
-			r.awaitSwap(t)
-			r.check(t)
+	up, stopped := environment.Own(t), environment.Own(t)
+	followed, alone := startRollouts(t, up), startRollouts(t, stopped)
+	for _, r := range alone {
+		r.awaitSwap(t)
+	}
+	if err := stopped.StopAPIServer(); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range followed {
+		t.Run(r.behaviour+" with the API server up", func(t *testing.T) { r.check(t) })
+	}
+	for _, r := range alone {
+		t.Run(r.behaviour+" with the API server stopped", func(t *testing.T) { r.check(t) })
+	}
+	if err := stopped.StartAPIServer(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range followed {
+		t.Run(r.behaviour+" is reported, and not tried again", func(t *testing.T) {
 			r.checkStatus(t, r.reasons, true)
 			r.checkNotAgain(t)
 		})
 	}
-}
-
-func TestRollbackWithTheAPIServerStopped(t *testing.T) {
-	t.Parallel()
-	c := environment.Own(t)
-	all := startRollouts(t, c)
-	for _, r := range all {
-		r.awaitSwap(t)
-	}
-	if err := c.StopAPIServer(); err != nil {
-		t.Fatal(err)
-	}
-	for _, r := range all {
-		t.Run(r.behaviour, func(t *testing.T) { r.check(t) })
-	}
-	if err := c.StartAPIServer(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	for _, r := range all {
-		t.Run(r.behaviour+" is reported afterwards", func(t *testing.T) { r.checkStatus(t, r.reasonsAlone, r.blamedAlone) })
+	t.Run("the policy says what happened", func(t *testing.T) { checkPolicy(t, up, followed) })
+	for _, r := range alone {
+		t.Run(r.behaviour+" is reported when the API server is back", func(t *testing.T) {
+			r.checkStatus(t, r.reasonsAlone, r.blamedAlone)
+		})
 	}
 }
