@@ -269,7 +269,7 @@ func (t *Tracker) publish(p *published, ready []Address, at time.Time) {
 	p.ready = ready
 	touched := t.touched[:0]
 	for len(before) > 0 || len(after) > 0 {
-		order := 0
+		var order int
 		switch {
 		case len(before) == 0:
 			order = 1

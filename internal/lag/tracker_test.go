@@ -288,8 +288,8 @@ func TestDifferencesAtTheStartAreNotSamples(t *testing.T) {
 	if diff := cmp.Diff(counts{Startup: 1, Closed: 1}, countsOf(got.Stat(ResourceEndpointSlice, DirectionRemoval))); diff != "" {
 		t.Errorf("removals (-want +got):\n%s", diff)
 	}
-	if max := got.Stat(ResourceEndpointSlice, DirectionAny).Max; max.Value != time.Second {
-		t.Errorf("max = %v, want 1s: differences at the start are no samples", max)
+	if longest := got.Stat(ResourceEndpointSlice, DirectionAny).Max; longest.Value != time.Second {
+		t.Errorf("max = %v, want 1s: differences at the start are no samples", longest)
 	}
 }
 

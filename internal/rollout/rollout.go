@@ -106,8 +106,10 @@ type Step struct {
 func Next(p Plan, now time.Time) Step {
 	for _, n := range p.Nodes {
 		if n.InFlight() {
-			return Step{Kind: Wait, Node: n.Name, Reason: v1alpha1.ReasonProgressing,
-				Message: fmt.Sprintf("node %s is changing (revision %d, phase %s)", n.Name, n.Revision, phase(n))}
+			return Step{
+				Kind: Wait, Node: n.Name, Reason: v1alpha1.ReasonProgressing,
+				Message: fmt.Sprintf("node %s is changing (revision %d, phase %s)", n.Name, n.Revision, phase(n)),
+			}
 		}
 	}
 	if s, stopped := rejected(p, now); stopped {
@@ -115,8 +117,10 @@ func Next(p Plan, now time.Time) Step {
 	}
 	pending := slices.DeleteFunc(slices.Clone(p.Nodes), p.Target.reachedBy)
 	if len(pending) == 0 {
-		return Step{Kind: Done, Reason: v1alpha1.ReasonAsDesired,
-			Message: fmt.Sprintf("all %d control-plane nodes have what they were told", len(p.Nodes))}
+		return Step{
+			Kind: Done, Reason: v1alpha1.ReasonAsDesired,
+			Message: fmt.Sprintf("all %d control-plane nodes have what they were told", len(p.Nodes)),
+		}
 	}
 	if s, held := precondition(p, now); held {
 		return s
@@ -125,8 +129,10 @@ func Next(p Plan, now time.Time) Step {
 		return s
 	}
 	slices.SortFunc(pending, leaderLast)
-	return Step{Kind: Start, Node: pending[0].Name, Revision: NextRevision(p.Nodes), Reason: v1alpha1.ReasonRolloutStarted,
-		Message: fmt.Sprintf("starting on node %s (%d of %d left)", pending[0].Name, len(pending), len(p.Nodes))}
+	return Step{
+		Kind: Start, Node: pending[0].Name, Revision: NextRevision(p.Nodes), Reason: v1alpha1.ReasonRolloutStarted,
+		Message: fmt.Sprintf("starting on node %s (%d of %d left)", pending[0].Name, len(pending), len(p.Nodes)),
+	}
 }
 
 // NextRevision returns a revision higher than any that was handed out or ended.
@@ -152,8 +158,10 @@ func rejected(p Plan, now time.Time) (Step, bool) {
 		if n.Outcome == v1alpha1.OutcomeRefused && now.Sub(n.Finished) >= p.RetryAfter {
 			continue
 		}
-		return Step{Kind: Halt, Node: n.Name, Reason: cmp.Or(n.Reason, string(n.Outcome)),
-			Message: fmt.Sprintf("node %s: %s: %s", n.Name, n.Outcome, n.Message)}, true
+		return Step{
+			Kind: Halt, Node: n.Name, Reason: cmp.Or(n.Reason, string(n.Outcome)),
+			Message: fmt.Sprintf("node %s: %s: %s", n.Name, n.Outcome, n.Message),
+		}, true
 	}
 	return Step{}, false
 }

@@ -25,7 +25,7 @@ const sliceController = "endpointslice-controller.k8s.io"
 const endpointsCapacity = 1000
 
 // legacyEndpoints is the deprecated API, measured because kube-controller-manager still spends half of its writes on it.
-type legacyEndpoints = corev1.Endpoints //nolint:staticcheck // SA1019: see above
+type legacyEndpoints = corev1.Endpoints
 
 func newSink(name string) *sink {
 	return &sink{name: name, trim: keepAll, known: map[types.NamespacedName]struct{}{}}

@@ -2,6 +2,7 @@ package watch
 
 import (
 	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -175,7 +176,7 @@ func TestEndpointsOfReadsWhatIsShownAsReady(t *testing.T) {
 		e := endpoints()
 		e.Annotations = map[string]string{corev1.EndpointsOverCapacity: "truncated"}
 		for i := range ready {
-			e.Subsets[0].Addresses = append(e.Subsets[0].Addresses, corev1.EndpointAddress{TargetRef: reference(fmt.Sprint(i))})
+			e.Subsets[0].Addresses = append(e.Subsets[0].Addresses, corev1.EndpointAddress{TargetRef: reference(strconv.Itoa(i))})
 		}
 		for i := range notReady {
 			e.Subsets[0].NotReadyAddresses = append(e.Subsets[0].NotReadyAddresses,

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
-	"github.com/endpointsync/endpoint-sync-operator/hack/lab/controlplane"
 	"github.com/endpointsync/endpoint-sync-operator/internal/report"
 	"github.com/endpointsync/endpoint-sync-operator/internal/tuner"
+
+	"github.com/endpointsync/endpoint-sync-operator/hack/lab/controlplane"
 )
 
 // objectiveFactor makes the benchmark's objective from what the best known setting reaches in the same run.
@@ -50,12 +52,12 @@ func Bench(ctx context.Context, o Options) (err error) {
 	defer func() { err = errors.Join(err, s.close()) }()
 	result := benchResult{KubernetesVersion: controlplane.KubernetesVersion, Services: o.Services}
 	for _, set := range settings() {
-		s.say("%s: %s", set.name, set.flags)
+		s.sayf("%s: %s", set.name, set.flags)
 		if err = s.runWith(ctx, withFlags(s.manifest, set.flags)); err != nil {
 			return err
 		}
-		measured, err := s.rounds(ctx, set)
-		if err != nil {
+		var measured row
+		if measured, err = s.rounds(ctx, set); err != nil {
 			return err
 		}
 		result.Rows = append(result.Rows, measured)
@@ -79,7 +81,7 @@ func Bench(ctx context.Context, o Options) (err error) {
 
 // operatorChooses lets the operator see one incident at the default flags and roll out what it makes of it.
 func (s *scene) operatorChooses(ctx context.Context, result *benchResult) (setting, error) {
-	s.say("operator: objective p99 within %.2f s; first the default flags for it to measure", result.MaxLagSeconds)
+	s.sayf("operator: objective p99 within %.2f s; first the default flags for it to measure", result.MaxLagSeconds)
 	if err := s.runWith(ctx, s.manifest); err != nil {
 		return setting{}, err
 	}
@@ -116,7 +118,7 @@ func (s *scene) rounds(ctx context.Context, set setting) (row, error) {
 		out.P99Seconds = append(out.P99Seconds, worst)
 		p50 = append(p50, max(seen.EndpointSlice.P50, seen.Endpoints.P50).Seconds())
 		flips = append(flips, flip.Duration.Seconds())
-		s.say("  round %d of %d: p99 %.2f s, the Pods changed within %.2f s", round+1, s.Rounds, worst, flip.Duration.Seconds())
+		s.sayf("  round %d of %d: p99 %.2f s, the Pods changed within %.2f s", round+1, s.Rounds, worst, flip.Duration.Seconds())
 	}
 	out.MedianP50Seconds, out.MedianP99Seconds, out.MedianFlipSeconds = median(p50), median(out.P99Seconds), median(flips)
 	out.MinP99Seconds, out.MaxP99Seconds = slices.Min(out.P99Seconds), slices.Max(out.P99Seconds)
@@ -137,7 +139,7 @@ func benchTable(result benchResult) error {
 	var rows [][]string
 	for _, r := range result.Rows {
 		rows = append(rows, []string{
-			r.Name, flagsOf(r.Flags), fmt.Sprint(r.Cost), figure(r.MedianP50Seconds), figure(r.MedianP99Seconds),
+			r.Name, flagsOf(r.Flags), strconv.FormatInt(r.Cost, 10), figure(r.MedianP50Seconds), figure(r.MedianP99Seconds),
 			figure(r.MinP99Seconds), figure(r.MaxP99Seconds), figure(r.MedianFlipSeconds),
 		})
 	}

@@ -5,16 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"time"
 
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	"github.com/endpointsync/endpoint-sync-operator/internal/report"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/controlplane"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/observer"
-	"github.com/endpointsync/endpoint-sync-operator/internal/report"
 )
 
 const (
@@ -35,7 +36,7 @@ func Demo(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	s.say("starting the operator: controller and agent, each with its own service account")
+	s.sayf("starting the operator: controller and agent, each with its own service account")
 	if err = s.startOperator(ctx); err != nil {
 		return err
 	}
@@ -82,12 +83,12 @@ func Demo(ctx context.Context, o Options) (err error) {
 
 // phase makes one incident and returns the observer's figures and series.
 func (s *scene) phase(ctx context.Context, name string) (phase, report.Series, error) {
-	s.say("incident %q: all %d Pods change", name, s.Services)
+	s.sayf("incident %q: all %d Pods change", name, s.Services)
 	flip, seen, err := s.incident(ctx, name)
 	if err != nil {
 		return phase{}, report.Series{}, err
 	}
-	s.say("  the Pods changed within %s; p99 of the lag %s in EndpointSlices, %s in Endpoints (observer)",
+	s.sayf("  the Pods changed within %s; p99 of the lag %s in EndpointSlices, %s in Endpoints (observer)",
 		flip.Duration.Round(10*time.Millisecond), seen.EndpointSlice.P99.Round(10*time.Millisecond), seen.Endpoints.P99.Round(10*time.Millisecond))
 	return phase{Name: name, FlipSeconds: flip.Duration.Seconds(), Observer: observed(seen)}, series(name, seen), nil
 }
@@ -127,7 +128,7 @@ func (s *scene) rollOut(ctx context.Context, policy *v1alpha1.EndpointSyncPolicy
 	if err := s.objects.Create(ctx, policy); err != nil {
 		return nil, fmt.Errorf("apply the policy: %w", err)
 	}
-	s.say("policy applied: 99 %% of the changes visible within %s", policy.Spec.Objective.MaxLag)
+	s.sayf("policy applied: 99 %% of the changes visible within %s", policy.Spec.Objective.MaxLag)
 	told := ""
 	err := s.waitFor(ctx, "the rollout", func(ctx context.Context) (bool, error) {
 		if err := s.objects.Get(ctx, client.ObjectKeyFromObject(policy), policy); err != nil {
@@ -135,7 +136,7 @@ func (s *scene) rollOut(ctx context.Context, policy *v1alpha1.EndpointSyncPolicy
 		}
 		if line := standing(policy.Status); line != told {
 			told = line
-			s.say("  %s", line)
+			s.sayf("  %s", line)
 		}
 		if c := meta.FindStatusCondition(policy.Status.Conditions, v1alpha1.ConditionStalled); c != nil && c.Status == metav1.ConditionTrue {
 			return false, fmt.Errorf("the policy is stalled: %s: %s", c.Reason, c.Message)
@@ -169,7 +170,7 @@ func (s *scene) reportedAfter(ctx context.Context) (out bothFigures, err error) 
 	want := int64(s.Services)
 	err = s.waitFor(ctx, "the operator's figures", func(ctx context.Context) (bool, error) {
 		var policy v1alpha1.EndpointSyncPolicy
-		if err := s.objects.Get(ctx, client.ObjectKey{Name: policyName}, &policy); err != nil {
+		if err = s.objects.Get(ctx, client.ObjectKey{Name: policyName}, &policy); err != nil {
 			return false, err
 		}
 		out, err = reported(policy.Status.Lag)
@@ -200,7 +201,7 @@ func (s *scene) finish(result demoResult, plots []report.Series) error {
 			own, observed lagFigures
 		}{{"EndpointSlice", p.EndpointSlice, p.Observer.EndpointSlice}, {"Endpoints", p.Endpoints, p.Observer.Endpoints}} {
 			rows = append(rows, []string{
-				p.Name, r.name, fmt.Sprint(r.observed.Changes),
+				p.Name, r.name, strconv.FormatInt(r.observed.Changes, 10),
 				figure(r.own.P50Seconds), figure(r.own.P99Seconds), figure(r.observed.P50Seconds), figure(r.observed.P99Seconds),
 			})
 		}

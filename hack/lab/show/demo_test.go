@@ -21,7 +21,8 @@ func TestDemo(t *testing.T) {
 	operator := filepath.Join(out, "endpoint-sync-operator")
 	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", operator, ".")
 	build.Dir, build.Env = root, append(os.Environ(), "CGO_ENABLED=0")
-	if text, err := build.CombinedOutput(); err != nil {
+	text, err := build.CombinedOutput()
+	if err != nil {
 		t.Fatalf("build the operator: %v\n%s", err, text)
 	}
 	err = Demo(t.Context(), Options{
@@ -31,8 +32,7 @@ func TestDemo(t *testing.T) {
 		t.Fatal(err)
 	}
 	var result demoResult
-	text, err := os.ReadFile(filepath.Join(out, "result.json"))
-	if err != nil {
+	if text, err = os.ReadFile(filepath.Join(out, "result.json")); err != nil {
 		t.Fatal(err)
 	}
 	if err = json.Unmarshal(text, &result); err != nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/observer"
 )
 

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -18,7 +19,6 @@ import (
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/controlplane"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/observer"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/staticpod"
@@ -69,7 +69,7 @@ func newScene(ctx context.Context, o Options) (_ *scene, err error) {
 			err = errors.Join(err, s.close())
 		}
 	}()
-	s.say("starting etcd and kube-apiserver %s (the first time they are built from Go modules: 15 minutes)", controlplane.KubernetesVersion)
+	s.sayf("starting etcd and kube-apiserver %s (the first time they are built from Go modules: 15 minutes)", controlplane.KubernetesVersion)
 	if s.cp, err = controlplane.Start(ctx, controlplane.Options{Progress: o.Progress}); err != nil {
 		return s, err
 	}
@@ -87,7 +87,7 @@ func newScene(ctx context.Context, o Options) (_ *scene, err error) {
 	if err = s.populate(ctx); err != nil {
 		return s, err
 	}
-	s.say("kube-controller-manager at its default flags")
+	s.sayf("kube-controller-manager at its default flags")
 	if err = s.runDefaults(ctx); err != nil {
 		return s, err
 	}
@@ -115,7 +115,7 @@ func (s *scene) clients() (err error) {
 
 // populate makes the workload's endpoints under a fast kube-controller-manager, which then goes.
 func (s *scene) populate(ctx context.Context) (err error) {
-	s.say("setting up %d Services with one Pod each", s.Services)
+	s.sayf("setting up %d Services with one Pod each", s.Services)
 	dir := filepath.Join(s.cp.Dir, "setup-manifests")
 	if err = os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -217,7 +217,7 @@ func (s *scene) incident(ctx context.Context, name string) (workload.FlipResult,
 			return end.flip, result, err
 		case <-ticker.C():
 			if r, err := s.observer.Result(name); err == nil {
-				s.say("  EndpointSlices %4d of %d changes visible, Endpoints %4d, oldest wait %s",
+				s.sayf("  EndpointSlices %4d of %d changes visible, Endpoints %4d, oldest wait %s",
 					r.EndpointSlice.Changes-r.EndpointSlice.Pending, s.Services,
 					r.Endpoints.Changes-r.Endpoints.Pending, max(oldest(r.EndpointSlice), oldest(r.Endpoints)).Round(time.Second))
 			}
@@ -226,9 +226,9 @@ func (s *scene) incident(ctx context.Context, name string) (workload.FlipResult,
 }
 
 // settled waits until the observer has seen the end too.
-func (s *scene) settled(ctx context.Context, name string) (result observer.Result, err error) {
-	err = s.waitFor(ctx, "the observer to have seen all of it", func(context.Context) (bool, error) {
-		var err error
+func (s *scene) settled(ctx context.Context, name string) (observer.Result, error) {
+	var result observer.Result
+	err := s.waitFor(ctx, "the observer to have seen all of it", func(context.Context) (done bool, err error) {
 		result, err = s.observer.Result(name)
 		return result.EndpointSlice.Pending+result.Endpoints.Pending == 0 && result.EndpointSlice.Changes == s.Services, err
 	})
@@ -274,7 +274,7 @@ func (s *scene) pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-func (s *scene) say(format string, args ...any) {
+func (s *scene) sayf(format string, args ...any) {
 	_, _ = fmt.Fprintf(s.Progress, "%6.1fs  %s\n", s.clock.Since(s.began).Seconds(), fmt.Sprintf(format, args...))
 }
 
