@@ -25,10 +25,11 @@ import (
 const (
 	// defaultKills is how many rollouts are interrupted; LAB_KILLS overrides it.
 	defaultKills = 20
-	// rolloutSpan is about how long a rollout takes here, and beginSpan how long it takes to begin: the moment of a
-	// random kill is drawn from either.
+	// rolloutSpan is about how long a rollout takes here, beginSpan how long it takes to begin, and handOutSpan how long
+	// the controller takes to hand out a revision: the moment of a random kill is drawn from one of them.
 	rolloutSpan = 4 * time.Second
 	beginSpan   = 300 * time.Millisecond
+	handOutSpan = 30 * time.Millisecond
 	// endLimit is how long an interrupted rollout may take to end after the process came back.
 	endLimit = 3 * time.Minute
 	// downTimeout is the agent's patience with a process that does not come: the stand-in comes within half a second.
@@ -219,7 +220,7 @@ func (k *killer) kill(t *testing.T, s shot) string {
 	if s.phase != "" {
 		k.awaitPhase(t, s.phase)
 	} else {
-		span := []time.Duration{beginSpan, rolloutSpan}[k.random.IntN(2)]
+		span := []time.Duration{handOutSpan, beginSpan, rolloutSpan}[k.random.IntN(3)]
 		time.Sleep(time.Duration(k.random.Int64N(int64(span)))) // The moment is the point.
 	}
 	// It is frozen, so that the moment that is read is the one of the kill.
