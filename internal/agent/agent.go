@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -52,20 +53,20 @@ func Run(ctx context.Context, cfg Config, config *rest.Config) error {
 	}
 	kcm, err := scrape.NewKCM(cfg.KCMURL, config, cfg.KCMCAFile)
 	if err != nil {
-		return err
+		return fmt.Errorf("--kcm-url and --kcm-ca-file: %w", err)
 	}
 	server, err := newAPIServer(config, cfg.NodeName)
 	if err != nil {
 		return err
 	}
-	return start(ctx, cfg, kcm, server)
-}
-
-func start(ctx context.Context, cfg Config, kcm *scrape.KCM, server cluster) error {
 	now, err := newBootClock()
 	if err != nil {
 		return err
 	}
+	return start(ctx, cfg, now, kcm, server)
+}
+
+func start(ctx context.Context, cfg Config, now bootClock, kcm *scrape.KCM, server cluster) error {
 	files, err := openStore(cfg.StateDir)
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/internal/manifest"
@@ -33,7 +34,9 @@ func checkDirectory(t *testing.T, b *bed) {
 	}
 }
 
-func TestAChangeIsCommittedAndRestored(t *testing.T) {
+func TestAChangeIsCommittedAndRestored(t *testing.T) { synctest.Test(t, commitAndRestore) }
+
+func commitAndRestore(t *testing.T) {
 	b := newBed(t, only(behaves))
 	b.startAgent(t)
 	b.cluster.instruct(apply(1))
@@ -63,12 +66,7 @@ func TestAChangeIsCommittedAndRestored(t *testing.T) {
 		t.Errorf("the same values again end %s after %d restarts, want %s after 1", s.Last.Outcome, len(s.Restarts), v1alpha1.OutcomeUnchanged)
 	}
 
-	b.cluster.mu.Lock()
-	b.cluster.pol = nil
-	b.cluster.mu.Unlock()
-	restore := apply(3)
-	restore.Action, restore.DeletionPolicy, restore.Flags = v1alpha1.ActionRestore, v1alpha1.DeletionRestore, v1alpha1.Flags{}
-	b.cluster.instruct(restore)
+	b.restore(3)
 	if s = b.waitFor(t, "end of revision 3", ended(3)); s.Last.Reason != v1alpha1.ReasonRestored {
 		t.Errorf("the restore ended %s: %s: %s, want %s", s.Last.Outcome, s.Last.Reason, s.Last.Message, v1alpha1.ReasonRestored)
 	}
@@ -93,25 +91,39 @@ func TestABadSettingIsRolledBack(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := newBed(t, only(tt.how))
-			b.cluster.noBeat = tt.reason == v1alpha1.ReasonNeverLeader
-			b.startAgent(t)
-			b.cluster.instruct(apply(1))
-			s := b.waitFor(t, "end of revision 1", ended(1))
-			if s.Last.Outcome != v1alpha1.OutcomeRolledBack || s.Last.Reason != tt.reason {
-				t.Fatalf("the change ended %s: %s: %s, want %s: %s", s.Last.Outcome, s.Last.Reason, s.Last.Message, v1alpha1.OutcomeRolledBack, tt.reason)
-			}
-			if got := readFile(t, b.path()); got != manifestText {
-				t.Errorf("the manifest is\n%s, want the old one", got)
-			}
-			checkDirectory(t, b)
-			b.cluster.instruct(apply(2))
-			s = b.waitFor(t, "end of revision 2", ended(2))
-			blamed := tt.reason != v1alpha1.ReasonInconclusive
-			if refused := s.Last.Reason == v1alpha1.ReasonSettingFailedBefore; refused != blamed {
-				t.Errorf("the same setting again ends %s: %s", s.Last.Outcome, s.Last.Reason)
-			}
+			synctest.Test(t, func(t *testing.T) { failAndRefuse(t, tt.how, tt.reason) })
 		})
+	}
+}
+
+// failAndRefuse has a setting rolled back and asks for it again.
+func failAndRefuse(t *testing.T, how behaviour, reason string) {
+	b := newBed(t, only(how))
+	b.cluster.noBeat = reason == v1alpha1.ReasonNeverLeader
+	b.startAgent(t)
+	b.cluster.instruct(apply(1))
+	s := b.waitFor(t, "end of revision 1", ended(1))
+	checkEnd(t, s, v1alpha1.OutcomeRolledBack, reason)
+	if got := readFile(t, b.path()); got != manifestText {
+		t.Errorf("the manifest is\n%s, want the old one", got)
+	}
+	if len(s.Restarts) != 2 {
+		t.Errorf("restarts are %v, want one for the change and one for the roll-back", s.Restarts)
+	}
+	checkDirectory(t, b)
+	b.cluster.instruct(apply(2))
+	s = b.waitFor(t, "end of revision 2", ended(2))
+	blamed := reason != v1alpha1.ReasonInconclusive
+	if refused := s.Last.Reason == v1alpha1.ReasonSettingFailedBefore; refused != blamed {
+		t.Errorf("the same setting again ends %s: %s", s.Last.Outcome, s.Last.Reason)
+	}
+}
+
+// checkEnd fails unless the last change ended so.
+func checkEnd(t *testing.T, s v1alpha1.EndpointSyncNodeStatus, outcome v1alpha1.Outcome, reason string) {
+	t.Helper()
+	if s.Last.Outcome != outcome || s.Last.Reason != reason {
+		t.Fatalf("the change ended %s: %s: %s, want %s: %s", s.Last.Outcome, s.Last.Reason, s.Last.Message, outcome, reason)
 	}
 }
 
@@ -119,28 +131,37 @@ func TestARollBackNeedsNoAPIServer(t *testing.T) {
 	for _, how := range []behaviour{exits, neverHealthy, unauthorized} {
 		t.Run(string(how), func(t *testing.T) {
 			t.Parallel()
-			starts := 0
-			b := newBed(t, func(f v1alpha1.Flags) behaviour {
-				starts++
-				switch {
-				case f == asked:
-					return how
-				case starts == 1:
-					return behaves
-				}
-				return unauthorized // with the API server dead, no process can check a token
-			})
-			b.startAgent(t)
-			b.cluster.instruct(apply(1))
-			b.waitFor(t, "phase Applied", func(s v1alpha1.EndpointSyncNodeStatus) bool { return s.Phase == v1alpha1.PhaseApplied })
-			b.cluster.kill()
-			j := b.waitForJournal(t, phaseRolledBack)
-			if got := readFile(t, b.path()); got != manifestText || j.Last.Outcome != v1alpha1.OutcomeRolledBack {
-				t.Errorf("the change ended %s: %s: %s with the manifest\n%s, want it rolled back", j.Last.Outcome, j.Last.Reason, j.Last.Message, got)
-			}
-			checkDirectory(t, b)
+			synctest.Test(t, func(t *testing.T) { rollBackAlone(t, how) })
 		})
 	}
+}
+
+// rollBackAlone has a change fail after the API server has died.
+func rollBackAlone(t *testing.T, how behaviour) {
+	starts := 0
+	b := newBed(t, func(f v1alpha1.Flags) behaviour {
+		starts++
+		switch {
+		case f == asked:
+			return how
+		case starts == 1:
+			return behaves
+		}
+		return unauthorized // with the API server dead, no process can check a token
+	})
+	b.startAgent(t)
+	b.cluster.instruct(apply(1))
+	b.waitFor(t, "phase Applied", inPhase(v1alpha1.PhaseApplied))
+	b.cluster.kill()
+	j := b.waitForJournal(t, phaseRolledBack)
+	if got := readFile(t, b.path()); got != manifestText || j.Last.Outcome != v1alpha1.OutcomeRolledBack {
+		t.Errorf("the change ended %s: %s: %s with the manifest\n%s, want it rolled back", j.Last.Outcome, j.Last.Reason, j.Last.Message, got)
+	}
+	checkDirectory(t, b)
+}
+
+func inPhase(p v1alpha1.ChangePhase) func(v1alpha1.EndpointSyncNodeStatus) bool {
+	return func(s v1alpha1.EndpointSyncNodeStatus) bool { return s.Phase == p }
 }
 
 // waitForJournal waits for the journal on disk to have a phase.

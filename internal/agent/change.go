@@ -42,7 +42,7 @@ func (a *Agent) begin(ctx context.Context, spec v1alpha1.EndpointSyncNodeSpec, b
 // prepare notes what must be known of the time before the swap.
 func (a *Agent) prepare(spec v1alpha1.EndpointSyncNodeSpec, p plan, before running) change {
 	return change{
-		Revision: revisionOf(spec), Action: spec.Action, Flags: spec.Flags, Proven: p.proven,
+		Revision: revisionOf(spec), Action: spec.Action, Flags: spec.Flags, Proven: p.proven, Replaced: p.replaced,
 		PolicyGeneration: spec.PolicyGeneration, KCMVersion: before.Version,
 		HealthTimeout: within(spec.HealthTimeout, defaultHealthTimeout, maxHealthTimeout),
 		MinReady:      within(spec.MinReady, defaultMinReady, maxMinReady),
@@ -105,6 +105,7 @@ func (a *Agent) end(r v1alpha1.ChangeResult) {
 	if j.Phase = phaseRolledBack; r.Outcome == v1alpha1.OutcomeCommitted {
 		j.Phase = phaseCommitted
 	}
+	j.Originals = a.originalsAfter(j, r.Outcome)
 	if c.Verdict.Blame && c.Action == v1alpha1.ActionApply {
 		j.Failed = prepend(j.Failed, v1alpha1.FailedSetting{
 			Flags: c.Flags, KCMVersion: c.KCMVersion, PolicyGeneration: c.PolicyGeneration, Time: metaTime(now), Reason: c.Verdict.Reason,
@@ -115,6 +116,18 @@ func (a *Agent) end(r v1alpha1.ChangeResult) {
 	a.logIf(a.save(j), "cannot save the journal")
 	a.log.Info("the change has ended", "revision", c.Revision, "outcome", string(r.Outcome), "reason", r.Reason, "message", r.Message)
 	a.logIf(a.store.prune(c.H0, c.H1), "cannot remove old backups")
+}
+
+// originalsAfter returns what a restore has to put back after the open change. One that is known to be undone changes
+// nothing about that; one that ended otherwise, by somebody else's edit or by a roll-back that did not come off, may
+// have left our values in the manifest.
+func (a *Agent) originalsAfter(j journal, outcome v1alpha1.Outcome) []written {
+	if outcome != v1alpha1.OutcomeCommitted {
+		if at, _, _ := a.place.look(j.Change); at == foundH0 || j.Change.Action == v1alpha1.ActionRestore {
+			return j.Originals
+		}
+	}
+	return j.Change.originals(j.Originals)
 }
 
 func (a *Agent) endWith(outcome v1alpha1.Outcome, reason, message string) {
@@ -129,6 +142,9 @@ func (a *Agent) endUnwritten(spec v1alpha1.EndpointSyncNodeSpec, outcome v1alpha
 	j.Last = v1alpha1.ChangeResult{
 		Revision: j.ObservedRevision, Outcome: outcome, Reason: reason, Message: clean(message), Flags: spec.Flags,
 		StartTime: now, FinishTime: now,
+	}
+	if outcome == v1alpha1.OutcomeUnchanged && spec.Action == v1alpha1.ActionRestore {
+		j.Originals = nil
 	}
 	a.log.Info("the instruction has ended and nothing was written", "revision", j.ObservedRevision, "outcome", string(outcome), "reason", reason, "message", message)
 	a.logIf(a.save(j), "cannot save the journal")

@@ -32,6 +32,7 @@ func (m moment) since(t moment) time.Duration {
 // bootClock tells the time on both clocks.
 type bootClock struct {
 	bootID string
+	boot   func() time.Duration // since this boot
 	wall   clock.Clock
 }
 
@@ -42,13 +43,17 @@ func newBootClock() (bootClock, error) {
 	if err != nil {
 		return bootClock{}, fmt.Errorf("read which boot this is: %w", err)
 	}
-	return bootClock{bootID: strings.TrimSpace(string(id)), wall: clock.RealClock{}}, nil
+	return bootClock{bootID: strings.TrimSpace(string(id)), boot: sinceBoot, wall: clock.RealClock{}}, nil
+}
+
+func sinceBoot() time.Duration {
+	var t unix.Timespec
+	// CLOCK_BOOTTIME exists since Linux 2.6.39 and openat2 since 5.6: where the agent runs, this cannot fail.
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &t)
+	return time.Duration(t.Nano())
 }
 
 // now returns the present moment.
 func (c bootClock) now() moment {
-	var t unix.Timespec
-	// CLOCK_BOOTTIME exists since Linux 2.6.39 and openat2 since 5.6: where the agent runs, this cannot fail.
-	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &t)
-	return moment{BootID: c.bootID, Boot: time.Duration(t.Nano()), Wall: c.wall.Now().UTC().Round(0)}
+	return moment{BootID: c.bootID, Boot: c.boot(), Wall: c.wall.Now().UTC().Round(0)}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -205,7 +206,7 @@ func TestJournalThatCannotBeTrustedIsRefused(t *testing.T) {
 	must(t, a.save(opened(a, p)))
 	path := filepath.Join(a.store.dir.path, journalName)
 	good := readFile(t, path)
-	if j, err := a.store.loadJournal(); err != nil || j.Change != a.journal.Change {
+	if j, err := a.store.loadJournal(); err != nil || !reflect.DeepEqual(j.Change, a.journal.Change) {
 		t.Fatalf("loadJournal() = %+v, %v, want %+v", j, err, a.journal)
 	}
 	damaged := map[string]string{
@@ -229,12 +230,14 @@ func TestBackups(t *testing.T) {
 	a := bareAgent(t)
 	first := []byte("first")
 	must(t, a.store.backup(first))
+	must(t, a.store.pin(first))
 	for i := range 12 {
 		must(t, a.store.backup([]byte(strings.Repeat("x", i+1))))
 	}
 	must(t, a.store.prune(hashOf([]byte("x"))))
-	if got, ok, err := a.store.original(); string(got) != "first" || !ok || err != nil {
-		t.Errorf("original() = %q, %t, %v, want the first that was kept", got, ok, err)
+	original := hash(strings.TrimSpace(readFile(t, filepath.Join(a.store.dir.path, originalName))))
+	if got, err := a.store.load(original); string(got) != "first" || err != nil {
+		t.Errorf("the original is %q, %v, want the one that was pinned", got, err)
 	}
 	if got := strings.Count(listing(t, a.store.dir.path), backupPrefix); got != keptBackups+2 {
 		t.Errorf("%d backups are kept, want %d, the original and one that is named", got, keptBackups)

@@ -37,6 +37,9 @@ func (a *Agent) stuck() bool {
 		if j, err = a.store.loadJournal(); err == nil {
 			a.loaded, a.journal = true, j
 			a.view.setJournal(j)
+			if j.Phase != phaseNone {
+				a.view.vouch()
+			}
 			if !j.Phase.open() {
 				a.logIf(a.tidy(), "cannot remove what an earlier change left")
 			}
@@ -109,7 +112,12 @@ func (a *Agent) setHeld(d decision) {
 
 // adopt learns back from the status what a wiped state directory has lost: which instructions have ended, and which
 // settings failed. A change that was open then is not undone blindly; it counts as ended.
+// A journal that was there when the agent started knows better than any status.
 func (a *Agent) adopt(node *v1alpha1.EndpointSyncNode) {
+	if a.view.vouched() {
+		return
+	}
+	defer a.view.vouch()
 	s := node.Status
 	lost := s.Phase != "" && s.Phase != v1alpha1.PhaseIdle
 	if a.journal.Phase != phaseNone || a.journal.ObservedRevision > 0 || (s.ObservedRevision == 0 && !lost) {

@@ -65,27 +65,21 @@ const (
 type node struct {
 	t        *testing.T
 	manifest string
-	address  string
 	bad      func(v1alpha1.Flags) behaviour
 
-	mu      sync.Mutex
-	server  *http.Server
-	started time.Time
-	flags   v1alpha1.Flags
-	how     behaviour
-	starts  int
+	mu       sync.Mutex
+	listener *pipeListener // nil while nobody listens
+	server   *http.Server
+	started  time.Time
+	flags    v1alpha1.Flags
+	how      behaviour
+	starts   int
+	deaf     bool // the kubelet does not look at its files
 }
 
 func newNode(t *testing.T, manifestPath string, bad func(v1alpha1.Flags) behaviour) *node {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := &node{t: t, manifest: manifestPath, address: listener.Addr().String(), bad: bad}
-	if err := listener.Close(); err != nil {
-		t.Fatal(err)
-	}
+	n := &node{t: t, manifest: manifestPath, bad: bad}
 	ctx, cancel := context.WithCancel(context.Background())
 	var group sync.WaitGroup
 	group.Go(func() { n.run(ctx) })
@@ -101,7 +95,7 @@ func (n *node) run(ctx context.Context) {
 	last := hash("")
 	for ctx.Err() == nil {
 		content, err := os.ReadFile(n.manifest)
-		if err == nil && hashOf(content) != last {
+		if err == nil && hashOf(content) != last && !n.isDeaf() {
 			last = hashOf(content)
 			n.stop()
 			n.start(content)
@@ -121,6 +115,35 @@ func pause(ctx context.Context, d time.Duration) {
 	case <-ctx.Done():
 	case <-timer.C():
 	}
+}
+
+func (n *node) isDeaf() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.deaf
+}
+
+func (n *node) setDeaf() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.deaf = true
+}
+
+// reboot replaces the process, as booting the machine does.
+func (n *node) reboot() {
+	n.stop()
+	n.start([]byte(readFile(n.t, n.manifest)))
+}
+
+// dial connects to the process.
+func (n *node) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	n.mu.Lock()
+	listener := n.listener
+	n.mu.Unlock()
+	if listener == nil {
+		return nil, errRefused
+	}
+	return listener.dial(ctx)
 }
 
 func (n *node) exitsNow() bool {
@@ -143,11 +166,8 @@ func (n *node) start(content []byte) {
 	if n.how == exits {
 		return
 	}
-	listener, err := tls.Listen("tcp", n.address, &tls.Config{Certificates: []tls.Certificate{freshCertificate(n.t)}, MinVersion: tls.VersionTLS12})
-	if err != nil {
-		n.t.Error(err)
-		return
-	}
+	n.listener = newPipeListener()
+	listener := tls.NewListener(n.listener, &tls.Config{Certificates: []tls.Certificate{freshCertificate(n.t)}, MinVersion: tls.VersionTLS12})
 	n.server = &http.Server{Handler: n.handler(n.flags, n.how, n.started), ReadHeaderTimeout: time.Second, ErrorLog: log.New(io.Discard, "", 0)}
 	server := n.server
 	go func() { _ = server.Serve(listener) }()
@@ -157,8 +177,9 @@ func (n *node) stop() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.server != nil {
+		_ = n.listener.Close() // the server may not have begun to listen
 		_ = n.server.Close()
-		n.server = nil
+		n.server, n.listener = nil, nil
 	}
 }
 
@@ -292,6 +313,7 @@ func (f *fakeCluster) kill() {
 // bed is a whole node with its agent.
 type bed struct {
 	cfg     Config
+	clock   bootClock
 	cluster *fakeCluster
 	node    *node
 	stop    func()
@@ -316,21 +338,23 @@ func apply(revision int64) v1alpha1.EndpointSyncNodeSpec {
 	}
 }
 
-// newBed starts a node whose process is up.
+// newBed starts a node whose process is up. It belongs into a bubble of testing/synctest: there is no network, and all
+// time is virtual.
 func newBed(t *testing.T, bad func(v1alpha1.Flags) behaviour) *bed {
 	t.Helper()
+	t.Cleanup(func() { pause(context.Background(), time.Minute) }) // for connections that are being closed
 	manifests := t.TempDir()
 	b := &bed{
 		cfg: Config{
 			NodeName: "cp-1", ManifestDir: manifests, StateDir: filepath.Join(t.TempDir(), "state"),
-			DownTimeout: 2 * time.Second, MinInterval: time.Millisecond,
+			DownTimeout: 2 * time.Second,
 		},
+		clock:   bootedAgo("first", time.Hour),
 		cluster: &fakeCluster{pol: enforcing(), node: &v1alpha1.EndpointSyncNode{}},
 	}
 	b.cluster.node.UID = "1"
 	writeFile(t, b.path(), manifestText, 0o600)
 	b.node = newNode(t, b.path(), bad)
-	b.cfg.KCMURL = "https://" + b.node.address
 	var err error
 	if b.cfg, err = b.cfg.withDefaults(); err != nil {
 		t.Fatal(err)
@@ -338,19 +362,25 @@ func newBed(t *testing.T, bad func(v1alpha1.Flags) behaviour) *bed {
 	return b
 }
 
+// bootedAgo is the clock of a machine that was booted that long ago.
+func bootedAgo(id string, ago time.Duration) bootClock {
+	booted := time.Now().Add(-ago)
+	return bootClock{bootID: id, boot: func() time.Duration { return time.Since(booted) }, wall: clock.RealClock{}}
+}
+
 func (b *bed) path() string { return filepath.Join(b.cfg.ManifestDir, DefaultManifestName) }
 
 // startAgent runs an agent until the test ends or b.stop is called.
 func (b *bed) startAgent(t *testing.T) {
 	t.Helper()
-	kcm, err := scrape.NewKCM(b.cfg.KCMURL, &rest.Config{}, "")
+	kcm, err := scrape.NewKCM(b.cfg.KCMURL, &rest.Config{Dial: b.node.dial}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var group sync.WaitGroup
 	group.Go(func() {
-		if err := start(ctx, b.cfg, kcm, b.cluster); err != nil {
+		if err := start(ctx, b.cfg, b.clock, kcm, b.cluster); err != nil {
 			t.Error(err)
 		}
 	})
@@ -364,7 +394,7 @@ func (b *bed) startAgent(t *testing.T) {
 // waitFor waits for the status to satisfy a condition.
 func (b *bed) waitFor(t *testing.T, what string, ok func(v1alpha1.EndpointSyncNodeStatus) bool) v1alpha1.EndpointSyncNodeStatus {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
 	for ctx.Err() == nil {
 		if s := b.cluster.status(); ok(s) {
@@ -372,7 +402,7 @@ func (b *bed) waitFor(t *testing.T, what string, ok func(v1alpha1.EndpointSyncNo
 		}
 		pause(ctx, 10*time.Millisecond)
 	}
-	t.Fatalf("no %s within a minute; the status is %+v", what, b.cluster.status())
+	t.Fatalf("no %s within 20 minutes; the status is %+v", what, b.cluster.status())
 	return v1alpha1.EndpointSyncNodeStatus{}
 }
 

@@ -25,6 +25,9 @@ func (a *Agent) rollBack(ctx context.Context, at found, why verdict) {
 	j := a.journal
 	a.log.Info("the change is rolled back", "revision", j.Change.Revision, "reason", why.Reason, "message", why.Message)
 	j.Phase, j.Change.Verdict = phaseRollingBack, why
+	if why.Reason == v1alpha1.ReasonNotPickedUp && len(j.Restarts) > 0 {
+		j.Restarts = j.Restarts[1:] // counted at the swap, and it did not happen
+	}
 	a.logIf(a.save(j), "cannot save the journal; the roll-back goes on")
 	a.putOldBack(ctx, at)
 }
@@ -39,11 +42,11 @@ func (a *Agent) putOldBack(ctx context.Context, at found) {
 		a.log.Error(err, "cannot put the old manifest back", "revision", c.Revision, "attempt", try)
 		why := asFailure(err)
 		switch now, _, _ := a.place.look(c); {
-		case now == foundH0:
-			try = attempts // the rename was done, only its fsync failed
 		case why.Reason == v1alpha1.ReasonConflictingEdit:
 			a.displaced(now)
 			return
+		case now == foundH0:
+			try = attempts // the rename was done, only its fsync failed
 		}
 		if try >= attempts {
 			if now, _, _ := a.place.look(c); now == foundH0 {
@@ -56,9 +59,16 @@ func (a *Agent) putOldBack(ctx context.Context, at found) {
 			return
 		}
 	}
-	a.journal.Restarts = prepend(a.journal.Restarts, metaTime(a.clock.now().Wall), maxRestarts)
-	a.logIf(a.save(a.journal), "cannot save the journal")
+	if c.Verdict.Reason != v1alpha1.ReasonNotPickedUp {
+		a.countRestart()
+	}
 	a.proveOld(ctx)
+}
+
+func (a *Agent) countRestart() {
+	j := a.journal
+	j.Restarts = prepend(j.Restarts, metaTime(a.clock.now().Wall), maxRestarts)
+	a.logIf(a.save(j), "cannot save the journal")
 }
 
 // proveOld waits for a healthy process of the old manifest. It needs no API server.
@@ -73,6 +83,9 @@ func (a *Agent) proveOld(ctx context.Context) {
 	}
 	result := a.try(ctx, foundH0, t)
 	why := c.Verdict
+	if why.Reason == v1alpha1.ReasonNotPickedUp && !result.interrupted && c.Old.compare(result.proof.current) == different {
+		a.countRestart() // the kubelet did pick something up after all
+	}
 	switch {
 	case result.interrupted:
 	case result.at != foundH0:

@@ -70,6 +70,17 @@ type journal struct {
 
 	// LastChange is when the manifest was last swapped on behalf of an instruction.
 	LastChange moment `json:"lastChange,omitzero"`
+
+	// Originals are the flags that our changes have set, as they were written before the first of them. A restore puts
+	// these back and touches no other. With none, nothing in the manifest is ours, and the next change pins it anew.
+	Originals []written `json:"originals,omitempty"`
+}
+
+// written is a flag as a manifest has it: a manifest.Setting in the journal.
+type written struct {
+	Name   string `json:"name"`
+	Value  string `json:"value,omitempty"`
+	Absent bool   `json:"absent,omitempty"`
 }
 
 // change is one instruction being carried out.
@@ -77,7 +88,8 @@ type change struct {
 	Revision         int64           `json:"revision"`
 	Action           v1alpha1.Action `json:"action"`
 	Flags            v1alpha1.Flags  `json:"flags,omitzero"`
-	Proven           v1alpha1.Flags  `json:"proven,omitzero"` // what the new process must run with
+	Proven           v1alpha1.Flags  `json:"proven,omitzero"`    // what the new process must run with
+	Replaced         []written       `json:"replaced,omitempty"` // the flags that an Apply gives other values, as they were
 	PolicyGeneration int64           `json:"policyGeneration"`
 	KCMVersion       string          `json:"kcmVersion,omitempty"`
 	MinReady         nanoseconds     `json:"minReady"`
@@ -211,43 +223,31 @@ func (s *store) write(name string, content []byte) error {
 	return s.dir.replace(temp, name)
 }
 
-// backup keeps content under its hash. The first content ever kept stays for good: it is the original.
+// backup keeps content under its hash.
 func (s *store) backup(content []byte) error {
 	name := backupPrefix + string(hashOf(content))
-	if have, err := s.dir.read(name, maxManifest); err != nil || have.Hash != hashOf(content) {
-		if err = s.write(name, content); err != nil {
-			return err
-		}
+	if have, err := s.dir.read(name, maxManifest); err == nil && have.Hash == hashOf(content) {
+		return nil
 	}
-	if _, err := s.dir.read(originalName, maxState); !errors.Is(err, unix.ENOENT) {
-		return err
-	}
+	return s.write(name, content)
+}
+
+// pin makes the backup of content the original: the manifest before we changed anything in it, for people to turn to.
+// It is kept until the next one is pinned.
+func (s *store) pin(content []byte) error {
 	return s.write(originalName, []byte(hashOf(content)+"\n"))
 }
 
 // load returns a backup whose content has the hash that it is named after.
 func (s *store) load(h hash) ([]byte, error) {
 	file, err := s.dir.read(backupPrefix+string(h), maxManifest)
-	if err != nil {
-		return nil, err
+	if err != nil { // whatever is wrong with it, it is not the manifest that is absent
+		return nil, &failure{Reason: v1alpha1.ReasonIOError, Message: "load the backup of the manifest", cause: err}
 	}
 	if file.Hash != h {
 		return nil, failf(v1alpha1.ReasonIOError, "backup %s in %s has other content than its name says", h, s.dir.path)
 	}
 	return file.Content, nil
-}
-
-// original returns the manifest as it was before our first change; ok is false if there was none yet.
-func (s *store) original() (content []byte, ok bool, err error) {
-	file, err := s.dir.read(originalName, maxState)
-	if errors.Is(err, unix.ENOENT) {
-		return nil, false, nil
-	}
-	if err != nil {
-		return nil, false, err
-	}
-	content, err = s.load(hash(strings.TrimSpace(string(file.Content))))
-	return content, err == nil, err
 }
 
 // prune removes the oldest backups. The original, and those that are named, stay.

@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -50,6 +51,8 @@ type plan struct {
 	before snapshot
 	after  []byte
 	proven v1alpha1.Flags // what the new process must run with
+
+	replaced []written // the flags that get other values, as they are before
 }
 
 // unchanged reports whether the edit would not make another Pod, so that nothing would restart.
@@ -73,26 +76,59 @@ func (a *Agent) plan(spec v1alpha1.EndpointSyncNodeSpec) (p plan, err error) {
 	if err = onlyDefinition(dir, a.place.name, p.before.Content); err != nil {
 		return plan{}, err
 	}
-	settings, err := a.settings(spec)
-	if err != nil {
-		return plan{}, err
-	}
+	settings := a.settings(spec)
 	p.proven = flagsOf(settings)
-	p.after, err = manifest.Edit(p.before.Content, settings)
+	if p.after, err = manifest.Edit(p.before.Content, settings); err != nil {
+		return p, refusalOf(err)
+	}
+	p.replaced, err = replaced(p.before.Content, p.after)
 	return p, refusalOf(err)
 }
 
-// settings are what an instruction comes down to: the values given, or those that the original manifest has.
-func (a *Agent) settings(spec v1alpha1.EndpointSyncNodeSpec) ([]manifest.Setting, error) {
+// settings are what an instruction comes down to: the values given, or those that were there before ours.
+func (a *Agent) settings(spec v1alpha1.EndpointSyncNodeSpec) []manifest.Setting {
 	if spec.Action == v1alpha1.ActionApply {
-		return manifest.Settings(spec.Flags), nil
+		return manifest.Settings(spec.Flags)
 	}
-	original, ok, err := a.store.original()
-	if err != nil || !ok { // without an original nothing was ever changed
+	var settings []manifest.Setting
+	for _, w := range a.journal.Originals {
+		settings = append(settings, manifest.Setting(w))
+	}
+	return settings
+}
+
+// replaced returns the flags that an edit gives other values, as they were before.
+func replaced(before, after []byte) ([]written, error) {
+	olds, err := manifest.Read(before)
+	if err != nil {
 		return nil, err
 	}
-	settings, err := manifest.Read(original)
-	return settings, refusalOf(err)
+	news, err := manifest.Read(after)
+	if err != nil {
+		return nil, err
+	}
+	var changed []written
+	for i, old := range olds { // both are in canonical order
+		if old != news[i] {
+			changed = append(changed, written(old))
+		}
+	}
+	return changed, nil
+}
+
+// originals returns what a restore has to put back once the change has been made: the values before our first change
+// of each flag. A restore leaves nothing to put back.
+func (c change) originals(already []written) []written {
+	if c.Action == v1alpha1.ActionRestore {
+		return nil
+	}
+	all := slices.Clone(already)
+	for _, w := range c.Replaced {
+		if !slices.ContainsFunc(all, func(have written) bool { return have.Name == w.Name }) {
+			all = append(all, w)
+		}
+	}
+	return all
 }
 
 // flagsOf returns the settings that a process can be held to: whole numbers.
@@ -175,6 +211,11 @@ func (a *Agent) swap(j journal, p plan) (err error) {
 	c := j.Change
 	if err = a.store.backup(p.before.Content); err != nil {
 		return err
+	}
+	if len(j.Originals) == 0 { // nothing in the manifest is ours
+		if err = a.store.pin(p.before.Content); err != nil {
+			return err
+		}
 	}
 	j.Phase = phaseIntent
 	if err = a.save(j); err != nil {

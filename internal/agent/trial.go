@@ -80,22 +80,31 @@ func (a *Agent) try(ctx context.Context, about found, t trial) attempt {
 			refused = now
 		}
 		a.showHealth(health, beside.lastDetails())
-		if result.proof, result.verdict = result.proof.step(beside.merge(now, health, fingerprint, refused)); result.verdict.done() {
-			return result
-		}
-		if now-looked >= manifestEvery {
+		result.proof, result.verdict = result.proof.step(beside.merge(now, health, fingerprint, refused))
+		if result.verdict.done() || now-looked >= manifestEvery { // a verdict on another manifest's process is worth nothing
 			looked = now
-			if at, _, _ := a.place.look(a.journal.Change); at != about && at != foundUnreadable {
-				if result.at, _ = a.settled(ctx, a.journal.Change); result.at != about && result.at != foundUnreadable {
-					return result
-				}
-			}
+			result.at = a.stillThere(ctx, about)
+		}
+		if result.verdict.done() || result.at != about {
+			return result
 		}
 		if !a.wait(ctx, min(probeEvery, t.next(now)), nil) {
 			result.interrupted = true
 			return result
 		}
 	}
+}
+
+// stillThere returns what the manifest's path holds if that is certain and not what the trial is about.
+func (a *Agent) stillThere(ctx context.Context, about found) found {
+	at, _, _ := a.place.look(a.journal.Change)
+	if at != about && at != foundUnreadable {
+		at, _ = a.settled(ctx, a.journal.Change)
+	}
+	if at == foundUnreadable {
+		return about
+	}
+	return at
 }
 
 // next returns how long it is until something is due that must not come late.

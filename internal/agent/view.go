@@ -28,6 +28,10 @@ type view struct {
 	node    *v1alpha1.EndpointSyncNode
 	written v1alpha1.EndpointSyncNodeStatus
 
+	// trusted says that the journal is all there is to know. Before that, what the status says of changes must not be
+	// overwritten: it may be all that is left of a journal that was lost.
+	trusted bool
+
 	changed chan struct{} // the status has to be written soon
 	wake    chan struct{} // the instruction is another one
 }
@@ -90,6 +94,19 @@ func (v *view) setJournal(j journal) {
 	}
 }
 
+// vouch lets the journal be reported in place of what the status says of changes.
+func (v *view) vouch() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.trusted = true
+}
+
+func (v *view) vouched() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.trusted
+}
+
 // status returns what is to be written, or false while there is no object to write it to.
 func (v *view) status(now metav1.Time) (v1alpha1.EndpointSyncNodeStatus, bool) {
 	v.mu.Lock()
@@ -104,6 +121,11 @@ func (v *view) status(now metav1.Time) (v1alpha1.EndpointSyncNodeStatus, bool) {
 	next := nextStatus(statusInput{
 		Sight: v.sight, Journal: v.journal, Conditions: conditions, Generation: v.node.Generation, Now: now,
 	})
+	if !v.trusted {
+		was := v.node.Status
+		next.ObservedRevision, next.Phase, next.Last = was.ObservedRevision, was.Phase, was.Last
+		next.Restarts, next.Failed = was.Restarts, was.Failed
+	}
 	v.written = next
 	return next, true
 }

@@ -38,8 +38,8 @@ func newAgentCommand() *cobra.Command {
 	flags.StringVar(&cfg.ManifestName, "manifest-name", agent.DefaultManifestName, "kube-controller-manager's file in that directory")
 	flags.StringVar(&cfg.StateDir, "state-dir", agent.DefaultStateDir, "directory for the journal and the backups, outside the manifests directory")
 	flags.StringVar(&cfg.KCMURL, "kcm-url", agent.DefaultKCMURL, "where kube-controller-manager on this node serves its metrics")
-	flags.StringVar(&cfg.KCMCAFile, "kcm-ca-file", "", "certificates to verify kube-controller-manager with; empty: it is not verified, because it signs its own certificate")
-	flags.DurationVar(&cfg.DownTimeout, "down-timeout", agent.DefaultDownTimeout, "how long no process may answer after a change before it is rolled back")
-	flags.DurationVar(&cfg.MinInterval, "min-interval", agent.DefaultMinInterval, "shortest time between two changes of values; rolling back and restoring need not wait")
+	flags.StringVar(&cfg.KCMCAFile, "kcm-ca-file", "", "certificates to verify kube-controller-manager with; empty: it is not verified, because it signs its own certificate, and --kcm-url must be a loopback address")
+	flags.DurationVar(&cfg.DownTimeout, "down-timeout", agent.DefaultDownTimeout, "how long no process may answer after a change before it is rolled back; more than 0s")
+	flags.DurationVar(&cfg.MinInterval, "min-interval", agent.DefaultMinInterval, "shortest time between two changes of values, 0s for no limit; rolling back and restoring need not wait")
 	return command
 }

@@ -12,6 +12,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
+	neturl "net/url"
 	"strings"
 	"time"
 
@@ -58,10 +60,14 @@ type KCM struct {
 }
 
 // NewKCM returns a reader for the kube-controller-manager at url, such as https://127.0.0.1:10257, with the
-// credentials of config: bearer token, token file or client certificate. The serving certificate is verified against
-// the file caFile; without one it is not verified, because kube-controller-manager signs its own unless told
-// otherwise. Nothing is sent before the first read.
+// credentials of config: bearer token, token file or client certificate; config's Dial is used if it has one. The
+// serving certificate is verified against the file caFile; without one it is not verified, because
+// kube-controller-manager signs its own unless told otherwise. Whoever answers is given the token, so without one url
+// must be a loopback address, written as a number. Redirects are not followed. Nothing is sent before the first read.
 func NewKCM(url string, config *rest.Config, caFile string) (*KCM, error) {
+	if err := checkTarget(url, caFile); err != nil {
+		return nil, err
+	}
 	credentials := rest.AnonymousClientConfig(config)
 	credentials.TLSClientConfig = rest.TLSClientConfig{
 		CertFile: config.CertFile, KeyFile: config.KeyFile,
@@ -80,12 +86,37 @@ func NewKCM(url string, config *rest.Config, caFile string) (*KCM, error) {
 	if tlsConfig == nil {
 		tlsConfig = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
-	base := &http.Transport{TLSClientConfig: tlsConfig, DisableKeepAlives: true, TLSHandshakeTimeout: timeout}
+	base := &http.Transport{
+		TLSClientConfig: tlsConfig, DisableKeepAlives: true, TLSHandshakeTimeout: timeout, DialContext: config.Dial,
+	}
 	wrapped, err := transport.HTTPWrappersForConfig(settings, base)
 	if err != nil {
 		return nil, fmt.Errorf("use the credentials for %s: %w", url, err)
 	}
-	return &KCM{url: strings.TrimSuffix(url, "/"), client: &http.Client{Transport: wrapped, Timeout: timeout}}, nil
+	client := &http.Client{
+		Transport: wrapped, Timeout: timeout,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	return &KCM{url: strings.TrimSuffix(url, "/"), client: client}, nil
+}
+
+// checkTarget refuses an address to which a token could be lost: one beyond this machine whose server is not verified.
+// A name is not taken for this machine, because what it stands for is somebody else's to say.
+func checkTarget(address, caFile string) error {
+	target, err := neturl.Parse(address)
+	switch {
+	case err != nil:
+		return fmt.Errorf("parse kube-controller-manager's address: %w", err)
+	case target.Scheme != "https" && target.Scheme != "http" || target.Host == "":
+		return fmt.Errorf("kube-controller-manager's address is %q, want one such as https://127.0.0.1:10257", address)
+	case target.Scheme == "https" && caFile != "":
+		return nil
+	}
+	if ip, err := netip.ParseAddr(target.Hostname()); err == nil && ip.Unmap().IsLoopback() {
+		return nil
+	}
+	return fmt.Errorf("%s is not known to be this machine, and its server is not verified, so a token sent there could be stolen: "+
+		"use a loopback address such as https://127.0.0.1:10257, or https with the certificates to verify it", address)
 }
 
 // Healthy returns nil if /healthz answers 200 "ok". It needs no permission and no API server.

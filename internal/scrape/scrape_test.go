@@ -1,6 +1,7 @@
 package scrape
 
 import (
+	"encoding/pem"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -201,5 +202,55 @@ func TestATokenThatIsRefusedIsNamed(t *testing.T) {
 	_, err := k.Signals(t.Context())
 	if e, ok := errors.AsType[*StatusError](err); !ok || e.Code != http.StatusForbidden || !strings.Contains(err.Error(), "grant get") {
 		t.Errorf("Signals() = %v, want a *StatusError that says what to grant", err)
+	}
+}
+
+func TestATokenIsSentOnlyToThisMachineOrToAVerifiedServer(t *testing.T) {
+	authority := filepath.Join(t.TempDir(), "ca.crt")
+	server := httptest.NewTLSServer(http.NotFoundHandler())
+	t.Cleanup(server.Close)
+	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	if err := os.WriteFile(authority, block, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tests := map[string]struct {
+		url, caFile string
+		want        bool
+	}{
+		"loopback":                             {"https://127.0.0.1:10257", "", true},
+		"loopback of IPv6":                     {"https://[::1]:10257", "", true},
+		"another loopback address":             {"https://127.8.8.8:10257/", "", true},
+		"IPv4 within IPv6":                     {"https://[::ffff:127.0.0.1]:10257", "", true},
+		"loopback in the clear":                {"http://127.0.0.1:10252", "", true},
+		"another machine, verified":            {"https://192.0.2.1:10257", authority, true},
+		"a name, verified":                     {"https://cp-1:10257", authority, true},
+		"another machine":                      {"https://192.0.2.1:10257", "", false},
+		"another machine in the clear":         {"http://192.0.2.1:10252", authority, false},
+		"a name":                               {"https://localhost:10257", "", false},
+		"a name that looks like an address":    {"https://127.0.0.1.example.com:10257", "", false},
+		"a user name that looks like a host":   {"https://127.0.0.1:10257@192.0.2.1", "", false},
+		"any address of this machine":          {"https://0.0.0.0:10257", "", false},
+		"no scheme":                            {"127.0.0.1:10257", authority, false},
+		"nothing":                              {"", authority, false},
+		"certificates that are not to be read": {"https://192.0.2.1:10257", authority + "x", false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			if _, err := NewKCM(tt.url, &rest.Config{BearerToken: "right"}, tt.caFile); (err == nil) != tt.want {
+				t.Errorf("NewKCM(%q, %q) = %v, want accepted %t", tt.url, tt.caFile, err, tt.want)
+			}
+		})
+	}
+}
+
+func TestARedirectIsNotFollowed(t *testing.T) {
+	elsewhere := httptest.NewTLSServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		t.Errorf("asked for %s with Authorization %q", r.URL, r.Header.Get("Authorization"))
+	}))
+	t.Cleanup(elsewhere.Close)
+	k := kcm(t, map[string]http.HandlerFunc{"/metrics": http.RedirectHandler(elsewhere.URL+"/metrics", http.StatusFound).ServeHTTP})
+	_, err := k.Signals(t.Context())
+	if e, ok := errors.AsType[*StatusError](err); !ok || e.Code != http.StatusFound {
+		t.Errorf("Signals() = %v, want status 302 as an error", err)
 	}
 }
