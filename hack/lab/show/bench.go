@@ -139,14 +139,17 @@ func benchTable(result benchResult) error {
 	var rows [][]string
 	for _, r := range result.Rows {
 		rows = append(rows, []string{
-			r.Name, flagsOf(r.Flags), strconv.FormatInt(r.Cost, 10), figure(r.MedianP50Seconds), figure(r.MedianP99Seconds),
+			r.Name,
+			fmt.Sprintf("%d/%d", r.Flags[v1alpha1.FlagKubeAPIQPS], r.Flags[v1alpha1.FlagKubeAPIBurst]),
+			fmt.Sprintf("%d/%d", r.Flags[v1alpha1.FlagConcurrentEndpointSyncs], r.Flags[v1alpha1.FlagConcurrentServiceEndpointSyncs]),
+			strconv.FormatInt(r.Cost, 10), figure(r.MedianP50Seconds), figure(r.MedianP99Seconds),
 			figure(r.MinP99Seconds), figure(r.MaxP99Seconds), figure(r.MedianFlipSeconds),
 		})
 	}
 	_, _ = fmt.Fprintf(os.Stdout, "\n%s\n", style.Bold(fmt.Sprintf(
 		"Lag of %d endpoint changes, in seconds, the worse of EndpointSlices and Endpoints; %d rounds each",
 		result.Services, result.Rows[0].Rounds)))
-	header := []string{"SETTING", "FLAGS", "COST", "P50", "P99", "MIN P99", "MAX P99", "PODS CHANGED WITHIN"}
+	header := []string{"SETTING", "QPS/BURST", "WORKERS", "COST", "P50", "P99", "MIN P99", "MAX P99", "PODS CHANGED WITHIN"}
 	err := report.Table(os.Stdout, header, rows)
 	_, _ = fmt.Fprintf(os.Stdout, "objective %.2f s (1.25 x classic-workers): met by the operator's setting: %t; predicted %.2f s\n",
 		result.MaxLagSeconds, result.OperatorMet, result.PredictedP99Seconds)
