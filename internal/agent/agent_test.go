@@ -34,7 +34,10 @@ func checkDirectory(t *testing.T, b *bed) {
 	}
 }
 
-func TestAChangeIsCommittedAndRestored(t *testing.T) { synctest.Test(t, commitAndRestore) }
+func TestAChangeIsCommittedAndRestored(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, commitAndRestore)
+}
 
 func commitAndRestore(t *testing.T) {
 	b := newBed(t, only(behaves))
@@ -77,6 +80,7 @@ func commitAndRestore(t *testing.T) {
 }
 
 func TestABadSettingIsRolledBack(t *testing.T) {
+	t.Parallel()
 	tests := map[string]struct {
 		how    behaviour
 		reason string
@@ -128,6 +132,7 @@ func checkEnd(t *testing.T, s v1alpha1.EndpointSyncNodeStatus, outcome v1alpha1.
 }
 
 func TestARollBackNeedsNoAPIServer(t *testing.T) {
+	t.Parallel()
 	for _, how := range []behaviour{exits, neverHealthy, unauthorized} {
 		t.Run(string(how), func(t *testing.T) {
 			t.Parallel()

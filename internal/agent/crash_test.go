@@ -109,6 +109,7 @@ func (a *Agent) recoverFiles(what remedy, at found) error {
 // TestAKillAtAnyMomentLeavesTheManifestWhole kills a process that changes the manifest over and over, and checks while
 // it runs and after each kill that the manifest is whole and that no other name that the kubelet reads appears.
 func TestAKillAtAnyMomentLeavesTheManifestWhole(t *testing.T) {
+	t.Parallel()
 	const kills = 120
 	manifests, state := t.TempDir(), filepath.Join(t.TempDir(), "state")
 	writeFile(t, filepath.Join(manifests, DefaultManifestName), manifestText, 0o600)

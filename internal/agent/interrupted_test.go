@@ -28,6 +28,7 @@ func (b *bed) interrupt(t *testing.T, spec v1alpha1.EndpointSyncNodeSpec) {
 }
 
 func TestAProofGoesOnAfterARestartWithTheTimeThatIsLeft(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBed(t, only(neverHealthy))
 		b.startAgent(t)
@@ -47,12 +48,13 @@ func TestAProofGoesOnAfterARestartWithTheTimeThatIsLeft(t *testing.T) {
 }
 
 func TestAProofThatIsOverdueStillLooksBeforeItJudges(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBed(t, only(behaves))
 		b.startAgent(t)
 		b.interrupt(t, patiently("1m", "20s"))
 		b.stop()
-		pause(t.Context(), time.Hour)
+		pause(t.Context(), 10*time.Minute)
 		b.startAgent(t)
 		s := b.waitFor(t, "end of revision 1", ended(1))
 		checkEnd(t, s, v1alpha1.OutcomeCommitted, v1alpha1.ReasonCommitted)
@@ -64,6 +66,7 @@ func TestAProofThatIsOverdueStillLooksBeforeItJudges(t *testing.T) {
 }
 
 func TestAProofBeginsAnewAfterAReboot(t *testing.T) {
+	t.Parallel()
 	tests := map[string]struct {
 		how     behaviour
 		outcome v1alpha1.Outcome
@@ -103,6 +106,7 @@ func TestAProofBeginsAnewAfterAReboot(t *testing.T) {
 }
 
 func TestAWipedStateDirectoryIsLearntBackFromTheStatus(t *testing.T) {
+	t.Parallel()
 	t.Run("a change in flight counts as ended, and its manifest stays", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBed(t, only(behaves))
@@ -150,6 +154,7 @@ func TestAWipedStateDirectoryIsLearntBackFromTheStatus(t *testing.T) {
 // TestAChangeThatNeverBeganIsMadeThoughTheStatusHasItOpen starts with what a crash between intent and rename of a
 // node's first change leaves behind.
 func TestAChangeThatNeverBeganIsMadeThoughTheStatusHasItOpen(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBed(t, only(behaves))
 		files, err := openStore(b.cfg.StateDir)
@@ -168,6 +173,7 @@ func TestAChangeThatNeverBeganIsMadeThoughTheStatusHasItOpen(t *testing.T) {
 }
 
 func TestSomebodyElsesEditDuringAChangeIsLeftAlone(t *testing.T) {
+	t.Parallel()
 	theirs := with(t, manifestText, v1alpha1.Flags{KubeAPIQPS: 33})
 	tests := map[string]struct {
 		during  v1alpha1.ChangePhase
@@ -210,6 +216,7 @@ func TestSomebodyElsesEditDuringAChangeIsLeftAlone(t *testing.T) {
 }
 
 func TestAfterThreeAttemptsARollBackIsGivenUp(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBed(t, only(neverHealthy))
 		b.startAgent(t)
@@ -222,13 +229,14 @@ func TestAfterThreeAttemptsARollBackIsGivenUp(t *testing.T) {
 		if len(s.Restarts) != 1 {
 			t.Errorf("restarts are %v, want the change's alone", s.Restarts)
 		}
-		pause(t.Context(), 30*time.Minute)
+		pause(t.Context(), 10*time.Minute)
 		checkManifest(t, b, with(t, manifestText, asked))
 		checkDirectory(t, b)
 	})
 }
 
 func TestAKubeletThatDoesNotPickTheChangeUpCostsNoRestart(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBed(t, only(behaves))
 		b.startAgent(t)

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"sync"
@@ -41,15 +42,17 @@ func (l *pipeListener) Close() error {
 func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
 
 func (l *pipeListener) dial(ctx context.Context) (net.Conn, error) {
-	server, client := net.Pipe()
+	one, other := net.Pipe()
+	server, client := buffer(one), buffer(other)
+	err := error(errRefused)
 	select {
-	case l.conns <- buffer(server):
-		return buffer(client), nil
+	case l.conns <- server:
+		return client, nil
 	case <-l.done:
-		return nil, errRefused
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		err = ctx.Err()
 	}
+	return nil, errors.Join(err, server.Close(), client.Close())
 }
 
 // bufferedConn is an end of a pipe whose writes do not wait for the reader, as a socket's do not.

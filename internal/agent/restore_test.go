@@ -50,6 +50,7 @@ type step struct {
 }
 
 func TestARestorePutsBackWhatWeHaveChangedAndNothingElse(t *testing.T) {
+	t.Parallel()
 	qps, more, burst := v1alpha1.Flags{KubeAPIQPS: 100}, v1alpha1.Flags{KubeAPIQPS: 200}, v1alpha1.Flags{KubeAPIBurst: 200}
 	byHand, bad := v1alpha1.Flags{KubeAPIBurst: 77}, v1alpha1.Flags{KubeAPIQPS: 66}
 	withQPS, withHand := with(t, manifestText, qps), with(t, manifestText, byHand)
@@ -133,6 +134,7 @@ func walk(t *testing.T, steps []step, bad v1alpha1.Flags) {
 
 // TestTheOriginalIsKeptForPeople finds the manifest as it was before our first change in the state directory.
 func TestTheOriginalIsKeptForPeople(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBed(t, only(behaves))
 		b.startAgent(t)
