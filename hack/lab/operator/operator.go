@@ -31,9 +31,10 @@ import (
 const (
 	// Namespace is where config/default puts the operator.
 	Namespace = "endpoint-sync-system"
-	// Controller and Agent are the service accounts of its two processes.
+	// Controller is the service account of the controller.
 	Controller = "endpoint-sync-controller"
-	Agent      = "endpoint-sync-agent"
+	// Agent is the service account of the agents.
+	Agent = "endpoint-sync-agent"
 
 	// tokenLife outlasts any demo; installed Pods get tokens for ten minutes and fresh ones in time.
 	tokenLife = 6 * time.Hour

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/operator"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/rig"
 )

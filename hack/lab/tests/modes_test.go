@@ -3,19 +3,21 @@ package tests
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 	"unsafe"
 
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"golang.org/x/sys/unix"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
-	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/controlplane"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/rig"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/workload"
@@ -162,8 +164,8 @@ func watchWrites(t *testing.T, dir string) func() []string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := unix.Close(fd); err != nil {
-			t.Error(err)
+		if closed := unix.Close(fd); closed != nil {
+			t.Error(closed)
 		}
 	})
 	const mask = unix.IN_MODIFY | unix.IN_CLOSE_WRITE | unix.IN_CREATE | unix.IN_MOVE | unix.IN_DELETE | unix.IN_ATTRIB
@@ -179,7 +181,7 @@ func watchWrites(t *testing.T, dir string) func() []string {
 				return seen
 			}
 			for at := 0; at < n; {
-				event := (*unix.InotifyEvent)(unsafe.Pointer(&buffer[at])) //nolint:gosec // The kernel's own layout.
+				event := (*unix.InotifyEvent)(unsafe.Pointer(&buffer[at])) // The kernel's own layout.
 				name := bytes.TrimRight(buffer[at+unix.SizeofInotifyEvent:at+unix.SizeofInotifyEvent+int(event.Len)], "\x00")
 				seen = append(seen, filepath.Base(string(name)))
 				at += unix.SizeofInotifyEvent + int(event.Len)
@@ -216,12 +218,12 @@ func awaitPolicyWithin(t *testing.T, c *rig.Cluster, within time.Duration, what 
 }
 
 func describe(p v1alpha1.EndpointSyncPolicy) string {
-	text := string(p.Status.Bottleneck.Type)
+	lines := []string{string(p.Status.Bottleneck.Type)}
 	for _, c := range p.Status.Conditions {
-		text += "\n" + c.Type + "=" + string(c.Status) + " " + c.Reason + ": " + c.Message
+		lines = append(lines, fmt.Sprintf("%s=%s %s: %s", c.Type, c.Status, c.Reason, c.Message))
 	}
 	for _, l := range p.Status.Lag {
-		text += "\n" + string(l.Resource) + " " + string(l.Direction) + " p99 " + l.P99
+		lines = append(lines, fmt.Sprintf("%s %s p99 %s", l.Resource, l.Direction, l.P99))
 	}
-	return text
+	return strings.Join(lines, "\n")
 }
