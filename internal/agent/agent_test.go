@@ -102,6 +102,7 @@ func TestABadSettingIsRolledBack(t *testing.T) {
 
 // failAndRefuse has a setting rolled back and asks for it again.
 func failAndRefuse(t *testing.T, how behaviour, reason string) {
+	t.Helper()
 	b := newBed(t, only(how))
 	b.cluster.noBeat = reason == v1alpha1.ReasonNeverLeader
 	b.startAgent(t)
@@ -143,6 +144,7 @@ func TestARollBackNeedsNoAPIServer(t *testing.T) {
 
 // rollBackAlone has a change fail after the API server has died.
 func rollBackAlone(t *testing.T, how behaviour) {
+	t.Helper()
 	starts := 0
 	b := newBed(t, func(f v1alpha1.Flags) behaviour {
 		starts++

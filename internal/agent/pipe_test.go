@@ -101,5 +101,5 @@ func (b *bufferedConn) Close() error {
 
 // The deadlines of TLS for writing would drop what waits in the buffer.
 
-func (b *bufferedConn) SetDeadline(t time.Time) error    { return b.Conn.SetReadDeadline(t) }
+func (b *bufferedConn) SetDeadline(t time.Time) error    { return b.SetReadDeadline(t) }
 func (b *bufferedConn) SetWriteDeadline(time.Time) error { return nil }

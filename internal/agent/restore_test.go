@@ -98,6 +98,7 @@ func TestARestorePutsBackWhatWeHaveChangedAndNothingElse(t *testing.T) {
 
 // walk takes a node through the steps.
 func walk(t *testing.T, steps []step, bad v1alpha1.Flags) {
+	t.Helper()
 	b := newBed(t, func(f v1alpha1.Flags) behaviour {
 		if f.KubeAPIQPS == bad.KubeAPIQPS {
 			return neverHealthy

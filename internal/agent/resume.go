@@ -16,13 +16,13 @@ const settleTime = 2 * time.Second
 func (a *Agent) resume(ctx context.Context) {
 	c := a.journal.Change
 	at, err := a.settled(ctx, c)
-	remedy := recoverFrom(a.journal.Phase, at)
-	a.log.Info("an open change is taken up", "revision", c.Revision, "phase", string(a.journal.Phase), "manifest", string(at), "remedy", string(remedy))
+	what := recoverFrom(a.journal.Phase, at)
+	a.log.Info("an open change is taken up", "revision", c.Revision, "phase", string(a.journal.Phase), "manifest", string(at), "remedy", string(what))
 	if ctx.Err() != nil {
 		return
 	}
 	a.view.update(func(s *sight) { s.Manifest = nil })
-	switch remedy {
+	switch what {
 	case remedyNothing:
 	case remedyForget:
 		a.forget()

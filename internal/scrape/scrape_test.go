@@ -28,8 +28,6 @@ func recorded(t testing.TB, name string) string {
 }
 
 // idle is what the recording of a fresh v1.37.2 says.
-//
-//go:fix inline
 func idle() Signals {
 	return Signals{
 		KCM: v1alpha1.KCMSignals{
