@@ -3,6 +3,7 @@ package agent
 import (
 	"bytes"
 	"context"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -23,6 +24,10 @@ const crashDirs = "AGENT_TEST_CRASH_DIRS"
 
 func TestMain(m *testing.M) {
 	if dirs := os.Getenv(crashDirs); dirs != "" {
+		go func() { // the parent's end of the pipe closes when it ends, however that comes
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			os.Exit(0)
+		}()
 		manifests, state, _ := strings.Cut(dirs, ":")
 		if err := changeForever(manifests, state); err != nil {
 			_, _ = os.Stderr.WriteString(err.Error() + "\n")
@@ -124,11 +129,14 @@ func TestAKillAtAnyMomentLeavesTheManifestWhole(t *testing.T) {
 		child := exec.Command(executable)
 		child.Env = append(os.Environ(), crashDirs+"="+manifests+":"+state)
 		child.Stderr = &stderr
+		stdin, err := child.StdinPipe()
+		must(t, err)
 		before, _ := os.ReadFile(filepath.Join(state, journalName))
 		must(t, child.Start())
 		waitForAnother(t, filepath.Join(state, journalName), before)
 		pause(t.Context(), rand.N(40*time.Millisecond))
 		must(t, child.Process.Kill())
+		must(t, stdin.Close())
 		if err := child.Wait(); err != nil && stderr.Len() > 0 {
 			t.Fatalf("the child ended by itself: %s", stderr.String())
 		}
