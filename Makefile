@@ -38,7 +38,8 @@ generate: ## regenerate deep copies and CRDs from api/
 
 .PHONY: verify
 verify: generate fmt tidy lint ## what CI checks: generated, formatted, tidy, linted, and nothing left to commit
-	git diff --exit-code
+	@git diff --exit-code
+	@test -z "$$(git status --porcelain)" || { git status --short; echo "files that are not committed"; exit 1; }
 
 .PHONY: demo
 demo: build ## watch the incident, and the operator end it, on a real control plane; results in out/demo

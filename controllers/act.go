@@ -16,6 +16,9 @@ import (
 type pass struct {
 	Situation
 	Conclusion
+
+	// Handed is the revision that this pass handed to a node, or 0.
+	Handed int64
 }
 
 // interval is how soon the policy is looked at again without an event.
@@ -25,7 +28,7 @@ func (p pass) interval() time.Duration {
 		open = open || s.Open > 0
 	}
 	switch {
-	case p.Step.Kind == rollout.Wait || p.Step.Kind == rollout.Start || open || !p.Synced:
+	case p.Step.Kind == rollout.Wait || p.Handed > 0 || open || !p.Synced:
 		return busyInterval
 	case p.Step.Again > 0:
 		return min(p.Step.Again, quietInterval)
@@ -33,13 +36,13 @@ func (p pass) interval() time.Duration {
 	return quietInterval
 }
 
-// act hands the step's instruction to its node, and keeps the deletion policy on every node in step.
-func (r *PolicyReconciler) act(ctx context.Context, p pass) error {
+// act hands the step's instruction to its node and returns its revision, and keeps the deletion policy on every node in step.
+func (r *PolicyReconciler) act(ctx context.Context, p pass) (handed int64, err error) {
 	if p.Stalled == v1alpha1.ReasonConflict {
-		return nil
+		return 0, nil
 	}
 	if err := r.syncDeletionPolicy(ctx, p); err != nil {
-		return err
+		return 0, err
 	}
 	return r.instruct(ctx, p.Step, instructionFor(p))
 }
@@ -73,20 +76,20 @@ func instructionFor(p pass) v1alpha1.EndpointSyncNodeSpec {
 	}
 }
 
-// instruct writes the instruction for the step's node, if the step starts one. The write is the claim: it carries the
-// resource version of a fresh read, and it is not made if that read shows any node in flight, so that of two
-// controllers that both believe they lead, one fails.
-func (r *PolicyReconciler) instruct(ctx context.Context, step rollout.Step, told v1alpha1.EndpointSyncNodeSpec) error {
+// instruct writes the instruction for the step's node, if the step starts one, and returns the revision that it really
+// handed out. The write is the claim: it carries the resource version of a fresh read, and it is not made if that read
+// shows any node in flight, so that of two controllers that both believe they lead, one fails on the same node.
+func (r *PolicyReconciler) instruct(ctx context.Context, step rollout.Step, told v1alpha1.EndpointSyncNodeSpec) (handed int64, err error) {
 	if step.Kind != rollout.Start {
-		return nil
+		return 0, nil
 	}
 	var fresh v1alpha1.EndpointSyncNodeList
 	if err := r.Live.List(ctx, &fresh); err != nil {
-		return fmt.Errorf("read all EndpointSyncNodes before changing %s: %w", step.Node, err)
+		return 0, fmt.Errorf("read all EndpointSyncNodes before changing %s: %w", step.Node, err)
 	}
 	plain := rolloutNodes(fresh.Items)
 	if anyInFlight(plain) {
-		return nil // The cache was behind; the next pass sees it.
+		return 0, nil // The cache was behind; the next pass sees it.
 	}
 	for i := range fresh.Items {
 		n := &fresh.Items[i]
@@ -97,12 +100,13 @@ func (r *PolicyReconciler) instruct(ctx context.Context, step rollout.Step, told
 		told.Revision = new(rollout.NextRevision(plain))
 		n.Spec = told
 		if err := r.Client.Patch(ctx, n, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
-			return fmt.Errorf("hand revision %d to node %s: %w", *told.Revision, step.Node, err)
+			return 0, fmt.Errorf("hand revision %d to node %s: %w", *told.Revision, step.Node, err)
 		}
 		ctrl.LoggerFrom(ctx).Info("Told node to change", "node", step.Node, "revision", *told.Revision,
 			"action", told.Action, "flags", told.Flags.String())
+		handed = *told.Revision
 	}
-	return nil
+	return handed, nil
 }
 
 // ownedBy returns the nodes that were last told something on behalf of a policy.
@@ -119,7 +123,9 @@ func ownedBy(nodes []v1alpha1.EndpointSyncNode, policy string) []v1alpha1.Endpoi
 // restoreStep is the next step of putting back what the nodes had before the operator's first change.
 func restoreStep(nodes []v1alpha1.EndpointSyncNode, now time.Time) rollout.Step {
 	return rollout.Next(rollout.Plan{
-		Nodes: rolloutNodes(nodes), Target: rollout.Target{Action: v1alpha1.ActionRestore}, RetryAfter: failureTTL,
+		Nodes: rolloutNodes(nodes), Target: rollout.Target{Action: v1alpha1.ActionRestore},
+		Policy: nodes[0].Spec.PolicyName, Generation: nodes[0].Spec.PolicyGeneration,
+		RetryAfter: restoreRetry, FailedFor: failureTTL,
 	}, now)
 }
 
@@ -138,7 +144,9 @@ func restoreInterval(step rollout.Step) time.Duration {
 		return busyInterval
 	case rollout.Hold:
 		return quietInterval
-	case rollout.Halt, rollout.Done:
+	case rollout.Halt:
+		return max(step.Again, quietInterval)
+	case rollout.Done:
 	}
 	return 0
 }

@@ -7,6 +7,9 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 	"github.com/endpointsync/endpoint-sync-operator/internal/rollout"
@@ -16,6 +19,12 @@ import (
 // failureTTL is how long a setting that was rolled back is not tried again on the same version, unless the policy's
 // spec changes.
 const failureTTL = 24 * time.Hour
+
+// silenceLimit is how long a node in flight may go without a report before a person has to look at it.
+const silenceLimit = 5 * time.Minute
+
+// restoreRetry is after how long a restore that was refused is tried again: nobody is left to ask for it.
+const restoreRetry = 10 * time.Minute
 
 // Situation is everything that a pass concludes from: plain values, gathered by the reconciler or by the plan command.
 type Situation struct {
@@ -54,8 +63,9 @@ func Conclude(s Situation) Conclusion {
 	objective := ObjectiveOf(s.Policy.Spec.Objective)
 	c.Verdict = tuner.Verdict(s.Evidence.Lag, objective)
 	c.Bottleneck = tuner.Diagnose(s.Evidence, objective)
+	plan := planOf(s)
 	if s.Policy.Spec.Mode == v1alpha1.ModeObserve {
-		c.Step = hold(v1alpha1.ReasonObserving, "spec.mode is Observe: nothing is decided and nothing is written")
+		c.Step = idle(plan, s.Now, v1alpha1.ReasonObserving, "spec.mode is Observe: nothing is decided and nothing is written")
 		return c
 	}
 	c.Decision = tuner.Decide(tuner.Inputs{
@@ -63,24 +73,41 @@ func Conclude(s Situation) Conclusion {
 		Failed: failedFlags(s),
 	})
 	if s.Policy.Spec.Mode == v1alpha1.ModeRecommend {
-		c.Step = hold(v1alpha1.ReasonRecommended, "spec.mode is Recommend: nothing is written")
+		c.Step = idle(plan, s.Now, v1alpha1.ReasonRecommended, "spec.mode is Recommend: nothing is written")
 		return c
 	}
-	return c.enforce(s)
+	return c.enforce(s, plan)
+}
+
+// idle starts nothing, and waits for a node that was told something before: that ends by itself, whatever was asked
+// since.
+func idle(plan rollout.Plan, now time.Time, reason, message string) rollout.Step {
+	if anyInFlight(plan.Nodes) {
+		return rollout.Next(plan, now)
+	}
+	return hold(reason, message)
 }
 
 // enforce finds the rollout's next step: of a rollout that has begun, else of a new decision.
-func (c Conclusion) enforce(s Situation) Conclusion {
+func (c Conclusion) enforce(s Situation, plan rollout.Plan) Conclusion {
 	if len(s.Nodes) == 0 {
 		c.Stalled = v1alpha1.ReasonNoControlPlaneNodes
 		c.Message = "no node carries the label " + controlPlaneLabel +
 			": the control plane is not ours to patch; use spec.mode Recommend and apply status.recommended yourself"
 		return c
 	}
-	plan := planOf(s)
+	if len(s.Nodes) > 1 {
+		c.Stalled = v1alpha1.ReasonNotImplemented
+		c.Message = fmt.Sprintf("this release rolls out to one control-plane node, and there are %d; "+
+			"use spec.mode Recommend and apply status.recommended yourself", len(s.Nodes))
+		return c
+	}
 	c.Target = openTarget(plan.Nodes)
 	switch {
 	case anyInFlight(plan.Nodes): // Ends by itself, whatever was asked since.
+	case s.Policy.DeletionTimestamp != nil:
+		c.Step = hold(v1alpha1.ReasonPaused, "the policy is being deleted: no change starts")
+		return c
 	case s.Policy.Annotations[v1alpha1.PauseAnnotation] == "true":
 		c.Step = hold(v1alpha1.ReasonPaused, "annotation "+v1alpha1.PauseAnnotation+" is set: no change starts")
 		return c
@@ -88,16 +115,27 @@ func (c Conclusion) enforce(s Situation) Conclusion {
 		return c
 	case c.Target == (rollout.Target{}) && !c.Decision.Act:
 		c.Step = hold(c.Decision.Reason, c.Decision.Message)
+		if unready, yes := rollout.Unready(plan, s.Now); yes {
+			c.Step = unready
+		}
 		return c
 	case c.Target == (rollout.Target{}):
 		c.Target = rollout.Target{Action: v1alpha1.ActionApply, Flags: c.Decision.Flags}
 	}
 	plan.Target = c.Target
 	c.Step = rollout.Next(plan, s.Now)
-	if c.Step.Kind == rollout.Halt {
+	if c.Step.Kind == rollout.Halt || abandoned(c.Step, plan.Nodes, s.Now) {
 		c.Stalled, c.Message = c.Step.Reason, c.Step.Message
 	}
 	return c
+}
+
+// abandoned says whether the node that the step waits for has been silent for too long.
+func abandoned(step rollout.Step, nodes []rollout.Node, now time.Time) bool {
+	return step.Kind == rollout.Wait && step.Reason == v1alpha1.ReasonNodeNotReporting &&
+		slices.ContainsFunc(nodes, func(n rollout.Node) bool {
+			return n.Name == step.Node && now.Sub(n.Reported) > silenceLimit
+		})
 }
 
 // failed stalls on a setting that was rolled back: trying others by ourselves would cost more hand-overs.
@@ -122,7 +160,7 @@ func (c *Conclusion) failed(s Situation) bool {
 func current(f v1alpha1.FailedSetting, n v1alpha1.EndpointSyncNode, s Situation) bool {
 	return f.Reason != v1alpha1.ReasonInconclusive &&
 		s.Now.Sub(f.Time.Time) < failureTTL &&
-		f.PolicyGeneration >= s.Policy.Generation &&
+		f.PolicyGeneration == s.Policy.Generation &&
 		(n.Status.KCMVersion == "" || f.KCMVersion == n.Status.KCMVersion)
 }
 
@@ -203,7 +241,8 @@ func planOf(s Situation) rollout.Plan {
 	cooldown, _ := r.Cooldown.Value()
 	period, _ := r.RestartBudget.Period.Value()
 	return rollout.Plan{
-		Nodes: rolloutNodes(s.Nodes), Cooldown: cooldown, RetryAfter: cooldown,
+		Nodes: rolloutNodes(s.Nodes), Policy: s.Policy.Name, Generation: s.Policy.Generation,
+		Cooldown: cooldown, RetryAfter: cooldown, FailedFor: failureTTL,
 		MaxRestarts: int(r.RestartBudget.MaxRestarts), Period: period,
 	}
 }
@@ -213,6 +252,7 @@ func rolloutNodes(nodes []v1alpha1.EndpointSyncNode) []rollout.Node {
 	for _, n := range nodes {
 		node := rollout.Node{
 			Name: n.Name, Revision: value(n.Spec.Revision), Action: n.Spec.Action, Flags: n.Spec.Flags,
+			Policy: n.Spec.PolicyName, Generation: n.Spec.PolicyGeneration, Standing: standing(n.Status),
 			Ended: n.Status.ObservedRevision, Phase: n.Status.Phase,
 			Outcome: n.Status.Last.Outcome, Reason: n.Status.Last.Reason, Message: n.Status.Last.Message,
 			Finished: n.Status.Last.FinishTime.Time, Running: n.Status.Running,
@@ -224,6 +264,15 @@ func rolloutNodes(nodes []v1alpha1.EndpointSyncNode) []rollout.Node {
 		out = append(out, node)
 	}
 	return out
+}
+
+// standing is what an agent says of itself where it does not do what it was told.
+func standing(s v1alpha1.EndpointSyncNodeStatus) string {
+	ready := meta.FindStatusCondition(s.Conditions, v1alpha1.ConditionReady)
+	if ready == nil || (ready.Status == metav1.ConditionTrue && ready.Reason == v1alpha1.ReasonReady) {
+		return ""
+	}
+	return ready.Reason + ": " + ready.Message
 }
 
 // openTarget returns what the last rollout was for, if some node was never told: it goes on before anything new.

@@ -155,6 +155,30 @@ func TestConclude(t *testing.T) {
 			func(s *Situation) { s.Nodes[0].Status.Failed = []v1alpha1.FailedSetting{failure()} },
 			v1alpha1.ReasonRolledBack, rollout.Hold, v1alpha1.ReasonRolledBack,
 		},
+		"more than one control-plane node is not implemented": {
+			func(s *Situation) { s.Nodes = append(s.Nodes, healthyNode()) }, v1alpha1.ReasonNotImplemented, "", "",
+		},
+		"a node in flight is waited for in Observe too": {
+			func(s *Situation) {
+				s.Policy.Spec.Mode = v1alpha1.ModeObserve
+				s.Nodes[0].Status.Phase = v1alpha1.PhaseApplied
+			}, "", rollout.Wait, v1alpha1.ReasonProgressing,
+		},
+		"a silent agent in the middle of a change stalls the policy": {
+			func(s *Situation) {
+				s.Nodes[0].Status.Phase = v1alpha1.PhaseApplied
+				s.Nodes[0].Status.ReportTime = metav1.NewTime(now.Add(-time.Hour))
+			}, v1alpha1.ReasonNodeNotReporting, rollout.Wait, v1alpha1.ReasonNodeNotReporting,
+		},
+		"a silent agent shows when there is nothing to decide": {
+			func(s *Situation) {
+				s.Evidence.Lag, s.Evidence.Demand = lag.Summary{}, lag.Demand{}
+				s.Nodes[0].Status.ReportTime = metav1.NewTime(now.Add(-time.Hour))
+			}, "", rollout.Hold, v1alpha1.ReasonNodeNotReporting,
+		},
+		"a policy that is being deleted starts nothing": {
+			func(s *Situation) { s.Policy.DeletionTimestamp = new(metav1.NewTime(now)) }, "", rollout.Hold, v1alpha1.ReasonPaused,
+		},
 		"a failure under an older generation is forgiven": {
 			func(s *Situation) {
 				s.Nodes[0].Status.Failed = []v1alpha1.FailedSetting{failure()}

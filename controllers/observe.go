@@ -25,7 +25,7 @@ func (r *PolicyReconciler) observe(ctx context.Context, s Situation) (Situation,
 	if len(policies) == 0 {
 		return s, fmt.Errorf("policy %s went while it was being observed", s.Policy.Name)
 	}
-	s.Nodes, s.Synced = nodes, r.Synced()
+	s.Nodes, s.Synced = r.Signals.stamped(nodes), r.Synced()
 	s.InCharge = policies[0].Name
 	s.Policy.Spec = s.Policy.Spec.WithDefaults()
 	if s.Measured, s.Invalid = Measured(s.Policy.Spec.Services); s.Invalid != "" {
@@ -144,12 +144,13 @@ func leaderlessness(nodes []v1alpha1.EndpointSyncNode) tuner.LeaderState {
 	return tuner.Leaderless
 }
 
-// Samples turns scrapes as agents report them, oldest first, into what the tuner takes. A scrape without a counter is left out: what
-// is not known is not zero.
+// Samples turns scrapes as agents report them, oldest first, into what the tuner takes. A scrape without a counter is
+// left out: what is not known is not zero.
 func Samples(scrapes []v1alpha1.KCMSignals) []tuner.Sample {
 	out := make([]tuner.Sample, 0, len(scrapes))
 	for _, s := range scrapes {
-		if s.Writes == nil || s.LimiterWaitMilliseconds == nil || s.RequestMilliseconds == nil {
+		if s.Writes == nil || s.LimiterWaitMilliseconds == nil || s.RequestMilliseconds == nil ||
+			!known(s.Endpoints) || !known(s.EndpointSlices) {
 			continue
 		}
 		out = append(out, tuner.Sample{
@@ -163,6 +164,10 @@ func Samples(scrapes []v1alpha1.KCMSignals) []tuner.Sample {
 		})
 	}
 	return out
+}
+
+func known(q v1alpha1.QueueSignals) bool {
+	return q.Depth != nil && q.Syncs != nil && q.WaitMilliseconds != nil && q.WorkMilliseconds != nil
 }
 
 func queue(q v1alpha1.QueueSignals) tuner.QueueSample {

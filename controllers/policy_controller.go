@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -22,10 +23,10 @@ import (
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 )
 
-// How soon a policy is looked at again without an event: soon while something is under way, seldom when all is quiet,
-// so that the operator costs the API server less than a request a second.
+// How soon a policy is looked at again without an event: soon while something is under way, seldom when all is quiet.
+// Each look costs at most one status patch.
 const (
-	busyInterval  = 3 * time.Second
+	busyInterval  = 5 * time.Second
 	quietInterval = 15 * time.Second
 )
 
@@ -38,6 +39,8 @@ type PolicyReconciler struct {
 	Signals *signalLog
 	Events  events.EventRecorder
 	Synced  func() bool // whether the tracker has seen the initial state
+
+	finals sync.Map // name of a deleted policy to its v1alpha1.DeletionPolicy
 }
 
 // Reconcile observes, concludes, acts, and reports, in that order.
@@ -58,7 +61,7 @@ func (r *PolicyReconciler) Reconcile(ctx context.Context, req ctrl.Request) (_ c
 		return ctrl.Result{}, fmt.Errorf("observe: %w", err)
 	}
 	p.Conclusion = Conclude(p.Situation)
-	if err = r.act(ctx, p); err != nil {
+	if p.Handed, err = r.act(ctx, p); err != nil {
 		return ctrl.Result{}, fmt.Errorf("act: %w", err)
 	}
 	return ctrl.Result{RequeueAfter: p.interval()}, nil
@@ -72,11 +75,14 @@ func (r *PolicyReconciler) reconcileDeleted(ctx context.Context, name string) (c
 		return ctrl.Result{}, fmt.Errorf("observe after the deletion of policy %s: %w", name, err)
 	}
 	left := ownedBy(nodes, name)
-	if len(policies) > 0 || len(left) == 0 || left[0].Spec.DeletionPolicy != v1alpha1.DeletionRestore {
+	if len(left) == 0 || r.finalWord(name, left) != v1alpha1.DeletionRestore {
 		return ctrl.Result{}, nil
 	}
+	if len(policies) > 0 && policies[0].Spec.Mode == v1alpha1.ModeEnforce {
+		return ctrl.Result{}, nil // The flags are that policy's to judge now.
+	}
 	step := restoreStep(left, r.Clock.Now())
-	if err := r.instruct(ctx, step, restoreInstruction(left[0])); err != nil {
+	if _, err := r.instruct(ctx, step, restoreInstruction(left[0])); err != nil {
 		return ctrl.Result{}, fmt.Errorf("restore after the deletion of policy %s: %w", name, err)
 	}
 	ctrl.LoggerFrom(ctx).Info("Restoring after the policy was deleted", "policy", name, "step", step.Kind,
@@ -84,13 +90,27 @@ func (r *PolicyReconciler) reconcileDeleted(ctx context.Context, name string) (c
 	return ctrl.Result{RequeueAfter: restoreInterval(step)}, nil
 }
 
+// finalWord is the deletion policy that a policy had in the end: as its deletion was seen, else as the nodes were told.
+func (r *PolicyReconciler) finalWord(name string, nodes []v1alpha1.EndpointSyncNode) v1alpha1.DeletionPolicy {
+	if last, ok := r.finals.Load(name); ok {
+		if word, ok := last.(v1alpha1.DeletionPolicy); ok {
+			return word
+		}
+	}
+	return nodes[0].Spec.DeletionPolicy
+}
+
+// remember keeps the last word of a policy that goes, which may have been spoken too late to reach the nodes.
+func (r *PolicyReconciler) remember(obj client.Object) {
+	if p, ok := obj.(*v1alpha1.EndpointSyncPolicy); ok {
+		r.finals.Store(p.Name, p.Spec.WithDefaults().DeletionPolicy)
+	}
+}
+
 // report patches the status once, only if it differs, and turns what changed into Events.
 func (r *PolicyReconciler) report(ctx context.Context, before, after *v1alpha1.EndpointSyncPolicy) error {
 	if sameStatus(before.Status, after.Status) {
 		return nil
-	}
-	for _, e := range transitions(before.Status, after.Status) {
-		r.Events.Eventf(after, nil, e.kind, e.reason, e.action, "%s", e.message)
 	}
 	patch := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
 	err := r.Client.Status().Patch(ctx, after, patch)
@@ -99,6 +119,9 @@ func (r *PolicyReconciler) report(ctx context.Context, before, after *v1alpha1.E
 	}
 	if err != nil {
 		return fmt.Errorf("patch the status of policy %s: %w", after.Name, err)
+	}
+	for _, e := range transitions(before.Status, after.Status) {
+		r.Events.Eventf(after, nil, e.kind, e.reason, e.action, "%s", e.message)
 	}
 	return nil
 }
@@ -109,6 +132,7 @@ func (r *PolicyReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Named("policy").
 		For(&v1alpha1.EndpointSyncPolicy{}, builder.WithPredicates(predicate.Or(
 			predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}))).
+		Watches(&v1alpha1.EndpointSyncPolicy{}, handler.EnqueueRequestsFromMapFunc(r.formerOwners), builder.WithPredicates(r.gone())).
 		Watches(&v1alpha1.EndpointSyncNode{}, handler.EnqueueRequestsFromMapFunc(r.policiesOf), builder.WithPredicates(nodeMoved())).
 		Complete(r)
 }
@@ -130,6 +154,36 @@ func (r *PolicyReconciler) policiesOf(ctx context.Context, obj client.Object) []
 	requests := make([]reconcile.Request, 0, len(names))
 	for name := range names {
 		requests = append(requests, reconcile.Request{NamespacedName: types.NamespacedName{Name: name}})
+	}
+	return requests
+}
+
+// gone lets pass deletions only, and keeps the last word of what was deleted.
+func (r *PolicyReconciler) gone() predicate.Predicate {
+	return predicate.Funcs{
+		CreateFunc:  func(event.CreateEvent) bool { return false },
+		UpdateFunc:  func(event.UpdateEvent) bool { return false },
+		GenericFunc: func(event.GenericEvent) bool { return false },
+		DeleteFunc: func(e event.DeleteEvent) bool {
+			r.remember(e.Object)
+			return true
+		},
+	}
+}
+
+// formerOwners returns the policies on whose behalf nodes were told something: with a policy gone, what an older one
+// asked for may be due.
+func (r *PolicyReconciler) formerOwners(ctx context.Context, _ client.Object) []reconcile.Request {
+	var nodes v1alpha1.EndpointSyncNodeList
+	if err := r.Client.List(ctx, &nodes); err != nil {
+		ctrl.LoggerFrom(ctx).Error(err, "List EndpointSyncNodes")
+		return nil
+	}
+	var requests []reconcile.Request
+	for _, n := range nodes.Items {
+		if n.Spec.PolicyName != "" {
+			requests = append(requests, reconcile.Request{NamespacedName: types.NamespacedName{Name: n.Spec.PolicyName}})
+		}
 	}
 	return requests
 }

@@ -277,6 +277,54 @@ func TestDeletionRestoresWhereAskedTo(t *testing.T) {
 	}
 }
 
+func TestRestoreIsNotStoppedByAPolicyThatOnlyObserves(t *testing.T) {
+	p := policyObject(v1alpha1.ModeEnforce)
+	p.Spec.DeletionPolicy = v1alpha1.DeletionRestore
+	observer := policyObject(v1alpha1.ModeObserve)
+	observer.Name, observer.CreationTimestamp = "later", metav1.NewTime(now)
+	b := newBench(t, p, observer)
+	b.reconcile(t)
+	b.end(t, v1alpha1.OutcomeCommitted, v1alpha1.ReasonCommitted)
+	if err := b.client.Delete(t.Context(), b.policy(t)); err != nil {
+		t.Fatal(err)
+	}
+	b.reconcile(t)
+	if got := b.node(t).Spec.Action; got != v1alpha1.ActionRestore {
+		t.Errorf("action %s, want Restore", got)
+	}
+}
+
+func TestTheLastWordOfADeletedPolicyCounts(t *testing.T) {
+	b := newBench(t, policyObject(v1alpha1.ModeEnforce))
+	b.reconcile(t)
+	b.end(t, v1alpha1.OutcomeCommitted, v1alpha1.ReasonCommitted)
+	last := b.policy(t)
+	last.Spec.DeletionPolicy = v1alpha1.DeletionRestore // patched and deleted before a pass could see it
+	if err := b.client.Delete(t.Context(), last); err != nil {
+		t.Fatal(err)
+	}
+	b.remember(last)
+	b.reconcile(t)
+	if got := b.node(t).Spec.Action; got != v1alpha1.ActionRestore {
+		t.Errorf("action %s, want Restore", got)
+	}
+}
+
+func TestALostHistoryEntryIsMadeGood(t *testing.T) {
+	b := newBench(t, policyObject(v1alpha1.ModeEnforce))
+	b.reconcile(t)
+	p := b.policy(t)
+	p.Status.History = nil // as if the patch of that pass had failed
+	if err := b.client.Status().Update(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	b.reconcile(t)
+	h := b.policy(t).Status.History
+	if len(h) != 1 || h[0].Revision != 1 || h[0].To != b.node(t).Spec.Flags {
+		t.Errorf("history %+v, want the revision that the node was told", h)
+	}
+}
+
 func TestDeletionPolicyFollowsThePolicyWithoutANewRevision(t *testing.T) {
 	b := newBench(t, policyObject(v1alpha1.ModeEnforce))
 	b.reconcile(t)

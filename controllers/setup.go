@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -22,6 +23,14 @@ import (
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 	"github.com/endpointsync/endpoint-sync-operator/internal/watch"
+)
+
+// Leader election at the pace of what it guards: decisions that take minutes, not seconds. A renewal every ten seconds
+// is a tenth of a request a second.
+const (
+	leaseDuration = 60 * time.Second
+	renewDeadline = 40 * time.Second
+	retryPeriod   = 10 * time.Second
 )
 
 // Options are how the controller process runs.
@@ -88,6 +97,9 @@ func newManager(cfg *rest.Config, opts Options) (ctrl.Manager, error) {
 		LeaderElectionID:              "endpoint-sync-controller",
 		LeaderElectionNamespace:       opts.Namespace,
 		LeaderElectionReleaseOnCancel: true,
+		LeaseDuration:                 new(leaseDuration),
+		RenewDeadline:                 new(renewDeadline),
+		RetryPeriod:                   new(retryPeriod),
 		HealthProbeBindAddress:        opts.ProbeAddress,
 		Metrics: metricsserver.Options{
 			BindAddress:    opts.MetricsAddress,

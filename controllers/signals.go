@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -28,6 +29,13 @@ type signalLog struct {
 	mu      sync.Mutex
 	samples map[string][]v1alpha1.KCMSignals
 	leads   map[string]bool
+	reports map[string]report
+}
+
+// report is when a node's newest report came, by our own clock.
+type report struct {
+	sent     metav1.Time // by the agent's clock: tells reports apart, and no more
+	received time.Time
 }
 
 func newSignalLog(tracker *lag.Tracker, clk clock.PassiveClock) *signalLog {
@@ -35,6 +43,7 @@ func newSignalLog(tracker *lag.Tracker, clk clock.PassiveClock) *signalLog {
 		clock: clk, tracker: tracker,
 		samples: map[string][]v1alpha1.KCMSignals{},
 		leads:   map[string]bool{},
+		reports: map[string]report{},
 	}
 }
 
@@ -42,6 +51,9 @@ func newSignalLog(tracker *lag.Tracker, clk clock.PassiveClock) *signalLog {
 func (l *signalLog) record(n *v1alpha1.EndpointSyncNode) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if sent := n.Status.ReportTime; !sent.IsZero() && !sent.Equal(new(l.reports[n.Name].sent)) {
+		l.reports[n.Name] = report{sent: sent, received: l.clock.Now()}
+	}
 	seen := l.samples[n.Name]
 	signals := n.Status.Signals
 	if !signals.Time.IsZero() && (len(seen) == 0 || seen[len(seen)-1].Time.Before(&signals.Time)) {
@@ -59,6 +71,19 @@ func (l *signalLog) forget(name string) {
 	defer l.mu.Unlock()
 	delete(l.samples, name)
 	delete(l.leads, name)
+	delete(l.reports, name)
+}
+
+// stamped returns the nodes with the times at which their reports came, by our own clock: agents' clocks may differ.
+func (l *signalLog) stamped(nodes []v1alpha1.EndpointSyncNode) []v1alpha1.EndpointSyncNode {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range nodes {
+		if r, ok := l.reports[nodes[i].Name]; ok {
+			nodes[i].Status.ReportTime = metav1.NewTime(r.received)
+		}
+	}
+	return nodes
 }
 
 // since returns the scrapes of a node since a time, oldest first.

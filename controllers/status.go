@@ -30,14 +30,17 @@ func nextStatus(before v1alpha1.EndpointSyncPolicyStatus, p pass, err error) v1a
 	next := *before.DeepCopy()
 	next.ObservedGeneration = p.Policy.Generation
 	if err == nil && p.Stalled != v1alpha1.ReasonConflict && p.InCharge != "" {
-		next.Nodes = nodeSummaries(p.Nodes)
+		next.Nodes = nodeSummaries(p.Nodes, p.Now)
 		next.Lag = LagStatus(p.Evidence.Lag)
 		next.Bottleneck = v1alpha1.Bottleneck{
 			Type: cmp.Or(p.Bottleneck.Type, v1alpha1.BottleneckUnknown), Message: bounded(p.Bottleneck.Message),
 		}
+		if before.ObservedGeneration != p.Policy.Generation { // It may lie outside the new bounds.
+			before.Recommended = v1alpha1.Recommendation{}
+		}
 		next.Recommended = recommendation(before.Recommended, p)
 		next.History = history(before.History, p)
-		next.DesiredRevision = max(before.DesiredRevision, started(p), newestRevision(p))
+		next.DesiredRevision = max(before.DesiredRevision, p.Handed, newestRevision(p))
 	}
 	setConditions(&next, p, err)
 	return next
@@ -85,8 +88,19 @@ func (c Conclusion) Conditions() []metav1.Condition {
 	case c.Step.Kind == rollout.Wait, c.Step.Kind == rollout.Start:
 		ready.Status = no
 		reconciling = condition(v1alpha1.ConditionReconciling, yes, reason, c.Step.Message)
+	case unknown(c.Step.Reason):
+		ready.Status = no
 	}
 	return []metav1.Condition{c.objectiveMet(), ready, reconciling, stalled}
+}
+
+// unknown says whether a hold is for want of knowledge of the nodes: then the operator does not do what the spec asks.
+func unknown(reason string) bool {
+	switch reason {
+	case v1alpha1.ReasonNodeNotReporting, v1alpha1.ReasonNodeUnhealthy, v1alpha1.ReasonNoLeader, v1alpha1.ReasonNoSignals:
+		return true
+	}
+	return false
 }
 
 func (c Conclusion) objectiveMet() metav1.Condition {
@@ -146,14 +160,6 @@ func recommendation(before v1alpha1.Recommendation, p pass) v1alpha1.Recommendat
 	return next
 }
 
-// started returns the revision of a change that this pass starts, or 0.
-func started(p pass) int64 {
-	if p.Step.Kind != rollout.Start {
-		return 0
-	}
-	return p.Step.Revision
-}
-
 func newestRevision(p pass) int64 {
 	var newest int64
 	for _, n := range p.Nodes {
@@ -164,23 +170,33 @@ func newestRevision(p pass) int64 {
 	return newest
 }
 
-// history adds what this pass starts and completes what nodes have ended. Entries are newest first.
+// history adds what was handed to a node and is not there yet, and completes what nodes have ended. Entries are newest
+// first. An entry that was lost with a status that could not be written is made good by a later pass.
 func history(before []v1alpha1.HistoryEntry, p pass) []v1alpha1.HistoryEntry {
 	next := slices.Clone(before)
-	if started(p) > 0 {
-		next = slices.Insert(next, 0, v1alpha1.HistoryEntry{
-			Revision: p.Step.Revision, Time: metav1.NewTime(p.Now), From: p.Evidence.Flags, To: p.Target.Flags,
-			Bottleneck: p.Bottleneck.Type, PredictedLag: predicted(p.Decision), Before: LagStatus(p.Evidence.Lag),
-		})
+	newest := max(newestRevision(p), p.Handed)
+	known := slices.ContainsFunc(next, func(e v1alpha1.HistoryEntry) bool { return e.Revision == newest })
+	if newest > 0 && !known {
+		next = slices.Insert(next, 0, entry(p, newest))
 		next = next[:min(len(next), maxHistory)]
 	}
 	for i := range next {
-		complete(&next[i], p)
-	}
-	if len(next) > 0 && next[0].Outcome == v1alpha1.OutcomeCommitted && next[0].Revision == newestRevision(p) {
-		next[0].After = LagStatus(p.Evidence.Lag)
+		complete(&next[i], p, i == 0)
 	}
 	return next
+}
+
+func entry(p pass, revision int64) v1alpha1.HistoryEntry {
+	e := v1alpha1.HistoryEntry{
+		Revision: revision, Time: metav1.NewTime(p.Now), From: p.Evidence.Flags, To: p.Target.Flags,
+		Bottleneck: p.Bottleneck.Type, PredictedLag: predicted(p.Decision), Before: LagStatus(p.Evidence.Lag),
+	}
+	for _, n := range p.Nodes {
+		if value(n.Spec.Revision) == revision {
+			e.To = n.Spec.Flags
+		}
+	}
+	return e
 }
 
 func predicted(d tuner.Decision) v1alpha1.Duration {
@@ -190,22 +206,35 @@ func predicted(d tuner.Decision) v1alpha1.Duration {
 	return v1alpha1.DurationOf(d.PredictedLag)
 }
 
-// complete copies how a change ended from the node that made it.
-func complete(e *v1alpha1.HistoryEntry, p pass) {
+// complete copies how a change ended from the node that made it. The lag since then stands in the newest entry for as
+// long as the window reaches back to the change.
+func complete(e *v1alpha1.HistoryEntry, p pass, newest bool) { //nolint:revive // Which entry it is, not a mode.
+	window, _ := p.Policy.Spec.Objective.Window.Value()
 	for _, n := range p.Nodes {
-		if last := n.Status.Last; last.Revision == e.Revision {
-			e.Outcome, e.Reason, e.Message, e.HandOver = last.Outcome, last.Reason, last.Message, last.HandOver
+		last := n.Status.Last
+		if last.Revision != e.Revision {
+			continue
+		}
+		e.Outcome, e.Reason, e.Message, e.HandOver = last.Outcome, last.Reason, last.Message, last.HandOver
+		if newest && last.Outcome == v1alpha1.OutcomeCommitted && p.Now.Sub(last.FinishTime.Time) <= window {
+			e.After = LagStatus(p.Evidence.Lag)
 		}
 	}
 }
 
-func nodeSummaries(nodes []v1alpha1.EndpointSyncNode) []v1alpha1.NodeSummary {
+// nodeSummaries shows the nodes as last reported; of one whose agent is silent, nothing that may have changed.
+func nodeSummaries(nodes []v1alpha1.EndpointSyncNode, now time.Time) []v1alpha1.NodeSummary {
 	out := make([]v1alpha1.NodeSummary, 0, min(len(nodes), maxNodes))
 	for _, n := range nodes[:min(len(nodes), maxNodes)] {
-		out = append(out, v1alpha1.NodeSummary{
+		summary := v1alpha1.NodeSummary{
 			Name: n.Name, Phase: n.Status.Phase, Running: n.Status.Running,
 			Leader: n.Status.Leader, Healthy: n.Status.Healthy, Message: n.Status.Last.Message,
-		})
+		}
+		if now.Sub(n.Status.ReportTime.Time) > rollout.MaxReportAge {
+			summary.Running, summary.Leader, summary.Healthy = v1alpha1.Flags{}, nil, nil
+			summary.Message = "the agent does not report"
+		}
+		out = append(out, summary)
 	}
 	return out
 }
@@ -264,7 +293,7 @@ func ended(e v1alpha1.HistoryEntry) occurrence {
 		kind = corev1.EventTypeWarning
 	case v1alpha1.OutcomeCommitted, v1alpha1.OutcomeUnchanged:
 	}
-	return occurrence{kind, string(e.Outcome), "RollOut", fmt.Sprintf("Revision %d: %s: %s", e.Revision, e.Reason, e.Message)}
+	return occurrence{kind, string(e.Outcome), "RollOut", bounded(fmt.Sprintf("Revision %d: %s: %s", e.Revision, e.Reason, e.Message))}
 }
 
 // newReason returns a condition and whether its status or reason is not what it was.

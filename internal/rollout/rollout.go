@@ -11,9 +11,9 @@ import (
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 )
 
-// maxReportAge is how old an agent's report may be before its node counts as unknown. Agents report every 10 s at
+// MaxReportAge is how old an agent's report may be before its node counts as unknown. Agents report every 10 s at
 // the latest; three missed reports are no accident.
-const maxReportAge = 35 * time.Second
+const MaxReportAge = 35 * time.Second
 
 // Node is one control-plane node: what it was told, and what its agent last reported.
 type Node struct {
@@ -21,17 +21,21 @@ type Node struct {
 	Revision int64           // last one handed to the agent
 	Action   v1alpha1.Action // that came with Revision
 	Flags    v1alpha1.Flags  // that came with Revision
-	Ended    int64           // highest revision whose change has ended
-	Phase    v1alpha1.ChangePhase
-	Outcome  v1alpha1.Outcome // of Ended
-	Reason   string           // of Outcome
-	Message  string           // of Outcome
-	Finished time.Time        // of Outcome
-	Running  v1alpha1.Flags   // zero: not known
-	Healthy  bool
-	Leader   *bool       // nil: not known
-	Reported time.Time   // of the report that all this comes from
-	Restarts []time.Time // that our changes and rollbacks caused
+	Policy   string          // on whose behalf Revision was handed out
+	// Generation of that policy's spec.
+	Generation int64
+	Standing   string // what the agent says of itself, if it holds
+	Ended      int64  // highest revision whose change has ended
+	Phase      v1alpha1.ChangePhase
+	Outcome    v1alpha1.Outcome // of Ended
+	Reason     string           // of Outcome
+	Message    string           // of Outcome
+	Finished   time.Time        // of Outcome
+	Running    v1alpha1.Flags   // zero: not known
+	Healthy    bool
+	Leader     *bool       // nil: not known
+	Reported   time.Time   // of the report that all this comes from
+	Restarts   []time.Time // that our changes and rollbacks caused
 }
 
 // InFlight says whether the agent still has work to do for what it was told.
@@ -58,24 +62,17 @@ func (t Target) reachedBy(n Node) bool {
 	return t.toldTo(n) && well && !drifted
 }
 
-// rejectedBy says whether the node was told the target and did not take or keep it.
-func (t Target) rejectedBy(n Node) bool {
-	switch n.Outcome {
-	case v1alpha1.OutcomeRefused, v1alpha1.OutcomeRolledBack, v1alpha1.OutcomeRollbackFailed:
-		return t.toldTo(n)
-	case v1alpha1.OutcomeCommitted, v1alpha1.OutcomeUnchanged:
-	}
-	return false
-}
-
 // Plan is everything Next decides from.
 type Plan struct {
 	Nodes       []Node
 	Target      Target
+	Policy      string // on whose behalf, and the generation of its spec
+	Generation  int64
 	Cooldown    time.Duration
 	MaxRestarts int
 	Period      time.Duration // over which MaxRestarts counts
-	RetryAfter  time.Duration // after which a target that was refused without a restart may be asked for again
+	RetryAfter  time.Duration // after which a node that refused, or could not tell, is asked again
+	FailedFor   time.Duration // how long a roll-back stops the rollout
 }
 
 // StepKind says what to do.
@@ -90,7 +87,7 @@ const (
 	Done  StepKind = "Done"  // every node has what it was told
 )
 
-// Step is the next thing to do. Revision is set for Start, Again for a Hold that passes by itself.
+// Step is the next thing to do. Revision is set for Start, Again for what passes by itself.
 type Step struct {
 	Kind     StepKind
 	Node     string
@@ -106,10 +103,7 @@ type Step struct {
 func Next(p Plan, now time.Time) Step {
 	for _, n := range p.Nodes {
 		if n.InFlight() {
-			return Step{
-				Kind: Wait, Node: n.Name, Reason: v1alpha1.ReasonProgressing,
-				Message: fmt.Sprintf("node %s is changing (revision %d, phase %s)", n.Name, n.Revision, phase(n)),
-			}
+			return waitFor(n, now)
 		}
 	}
 	if s, stopped := rejected(p, now); stopped {
@@ -122,7 +116,7 @@ func Next(p Plan, now time.Time) Step {
 			Message: fmt.Sprintf("all %d control-plane nodes have what they were told", len(p.Nodes)),
 		}
 	}
-	if s, held := precondition(p, now); held {
+	if s, held := Unready(p, now); held {
 		return s
 	}
 	if s, held := allowance(p, pending, now); held {
@@ -148,39 +142,70 @@ func phase(n Node) v1alpha1.ChangePhase {
 	return cmp.Or(n.Phase, v1alpha1.PhaseIdle)
 }
 
-// rejected halts at the first node that did not keep the target. A refusal cost no restart, so it is tried again after
-// a while; what was rolled back is not.
+// waitFor waits for a node, and says so if its agent has fallen silent or holds.
+func waitFor(n Node, now time.Time) Step {
+	s := Step{Kind: Wait, Node: n.Name, Reason: v1alpha1.ReasonProgressing,
+		Message: fmt.Sprintf("node %s is changing (revision %d, phase %s)", n.Name, n.Revision, phase(n))}
+	switch {
+	case n.silent(now):
+		s.Reason = v1alpha1.ReasonNodeNotReporting
+		s.Message += fmt.Sprintf("; its agent has not reported since %s; look at its log", reported(n))
+	case n.Standing != "":
+		s.Message += "; its agent says: " + n.Standing
+	}
+	return s
+}
+
+func (n Node) silent(now time.Time) bool { return now.Sub(n.Reported) > MaxReportAge }
+
+// rejected halts at the first node that did not take or keep what it was last told for this generation of this policy,
+// whatever the values: trying others at once would cost more restarts, or flood an agent that refuses.
 func rejected(p Plan, now time.Time) (Step, bool) {
 	for _, n := range p.Nodes {
-		if !p.Target.rejectedBy(n) {
+		if n.Action != p.Target.Action || n.Policy != p.Policy || n.Generation != p.Generation {
 			continue
 		}
-		if n.Outcome == v1alpha1.OutcomeRefused && now.Sub(n.Finished) >= p.RetryAfter {
-			continue
+		if left := p.patience(n) - now.Sub(n.Finished); left > 0 {
+			return Step{Kind: Halt, Node: n.Name, Reason: cmp.Or(n.Reason, string(n.Outcome)), Again: left,
+				Message: fmt.Sprintf("node %s: %s: %s", n.Name, n.Outcome, n.Message)}, true
 		}
-		return Step{
-			Kind: Halt, Node: n.Name, Reason: cmp.Or(n.Reason, string(n.Outcome)),
-			Message: fmt.Sprintf("node %s: %s: %s", n.Name, n.Outcome, n.Message),
-		}, true
 	}
 	return Step{}, false
 }
 
-// precondition holds unless every node is known to be well: unknown means do nothing.
-func precondition(p Plan, now time.Time) (Step, bool) {
+// patience is how long a node's last outcome stops the rollout.
+func (p Plan) patience(n Node) time.Duration {
+	switch n.Outcome {
+	case v1alpha1.OutcomeRefused:
+		return p.RetryAfter
+	case v1alpha1.OutcomeRolledBack:
+		if n.Reason == v1alpha1.ReasonInconclusive || n.Reason == v1alpha1.ReasonNotPickedUp {
+			return p.RetryAfter // Neither speaks against the values.
+		}
+		return p.FailedFor
+	case v1alpha1.OutcomeRollbackFailed:
+		return p.FailedFor
+	case v1alpha1.OutcomeCommitted, v1alpha1.OutcomeUnchanged:
+	}
+	return 0
+}
+
+// Unready holds unless every node is known to be well: unknown means do nothing. A restore goes on where
+// kube-controller-manager is down or leads nowhere, because it may be what brings it back.
+func Unready(p Plan, now time.Time) (Step, bool) {
 	led := false
 	for _, n := range p.Nodes {
 		switch {
-		case now.Sub(n.Reported) > maxReportAge:
+		case n.silent(now):
 			return hold(n.Name, v1alpha1.ReasonNodeNotReporting,
 				fmt.Sprintf("the agent on node %s has not reported since %s; look at its log", n.Name, reported(n))), true
-		case !n.Healthy:
+		case !n.Healthy && p.Target.Action != v1alpha1.ActionRestore:
 			return hold(n.Name, v1alpha1.ReasonNodeUnhealthy,
 				fmt.Sprintf("kube-controller-manager on node %s is not healthy", n.Name)), true
 		}
 		led = led || (n.Leader != nil && *n.Leader)
 	}
-	if !led {
+	if !led && p.Target.Action != v1alpha1.ActionRestore {
 		return hold("", v1alpha1.ReasonNoLeader, "no node reports that its kube-controller-manager leads"), true
 	}
 	return Step{}, false

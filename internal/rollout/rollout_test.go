@@ -33,11 +33,14 @@ func valid() Plan {
 		MaxRestarts: 6,
 		Period:      24 * time.Hour,
 		RetryAfter:  30 * time.Minute,
+		FailedFor:   24 * time.Hour,
+		Policy:      "default",
+		Generation:  1,
 	}
 }
 
 func told(n *Node, outcome v1alpha1.Outcome) {
-	n.Revision, n.Action, n.Flags = 3, v1alpha1.ActionApply, wanted
+	n.Revision, n.Action, n.Flags, n.Policy, n.Generation = 3, v1alpha1.ActionApply, wanted, "default", 1
 	n.Ended, n.Outcome, n.Finished, n.Running = 3, outcome, start, wanted
 }
 
@@ -87,6 +90,50 @@ func TestNext(t *testing.T) {
 				told(&p.Nodes[0], v1alpha1.OutcomeRefused)
 				p.Nodes[0].Reason = v1alpha1.ReasonNoSpace
 			}, Halt, "a", v1alpha1.ReasonNoSpace,
+		},
+		"a refusal of other values halts too": {
+			func(p *Plan) {
+				told(&p.Nodes[0], v1alpha1.OutcomeRefused)
+				p.Nodes[0].Reason, p.Target.Flags.KubeAPIQPS = v1alpha1.ReasonNoSpace, 101
+			}, Halt, "a", v1alpha1.ReasonNoSpace,
+		},
+		"a roll-back is forgiven when the spec changes": {
+			func(p *Plan) {
+				told(&p.Nodes[0], v1alpha1.OutcomeRolledBack)
+				p.Generation = 2
+			}, Start, "a", v1alpha1.ReasonRolloutStarted,
+		},
+		"a roll-back is forgiven after a day": {
+			func(p *Plan) {
+				told(&p.Nodes[0], v1alpha1.OutcomeRolledBack)
+				p.Nodes[0].Finished = start.Add(-25 * time.Hour)
+			}, Start, "a", v1alpha1.ReasonRolloutStarted,
+		},
+		"an inconclusive roll-back blames no value": {
+			func(p *Plan) {
+				told(&p.Nodes[0], v1alpha1.OutcomeRolledBack)
+				p.Nodes[0].Reason, p.Nodes[0].Finished = v1alpha1.ReasonInconclusive, start.Add(-31*time.Minute)
+			}, Start, "a", v1alpha1.ReasonRolloutStarted,
+		},
+		"a node in flight whose agent is silent is named": {
+			func(p *Plan) { p.Nodes[2].Revision, p.Nodes[2].Reported = 1, start.Add(-time.Hour) },
+			Wait, "c", v1alpha1.ReasonNodeNotReporting,
+		},
+		"a restore goes on where nothing is healthy or leads": {
+			func(p *Plan) {
+				p.Target = Target{Action: v1alpha1.ActionRestore}
+				for i := range p.Nodes {
+					p.Nodes[i].Healthy, p.Nodes[i].Leader = false, nil
+				}
+			}, Start, "a", v1alpha1.ReasonRolloutStarted,
+		},
+		"a restore that was refused is tried again after a while": {
+			func(p *Plan) {
+				p.Target = Target{Action: v1alpha1.ActionRestore}
+				told(&p.Nodes[0], v1alpha1.OutcomeRefused)
+				p.Nodes[0].Action, p.Nodes[0].Flags = v1alpha1.ActionRestore, v1alpha1.Flags{}
+				p.Nodes[0].Finished = start.Add(-31 * time.Minute)
+			}, Start, "a", v1alpha1.ReasonRolloutStarted,
 		},
 		"a refusal is tried again after a while": {
 			func(p *Plan) {
@@ -165,6 +212,7 @@ func TestRolloutNeverHasTwoNodesInFlight(t *testing.T) {
 						t.Fatalf("revision %d does not rise above %d", step.Revision, n.Revision)
 					}
 					n.Revision, n.Action, n.Flags = step.Revision, p.Target.Action, p.Target.Flags
+					n.Policy, n.Generation = p.Policy, p.Generation
 					order = append(order, n.Name)
 				}
 				if n.InFlight() {
