@@ -2,9 +2,11 @@ package agent
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	"github.com/endpointsync/endpoint-sync-operator/internal/manifest"
 )
 
 const (
@@ -118,16 +120,38 @@ func (a *Agent) end(r v1alpha1.ChangeResult) {
 	a.logIf(a.store.prune(c.H0, c.H1), "cannot remove old backups")
 }
 
-// originalsAfter returns what a restore has to put back after the open change. One that is known to be undone changes
-// nothing about that; one that ended otherwise, by somebody else's edit or by a roll-back that did not come off, may
-// have left our values in the manifest.
+// originalsAfter returns what a restore has to put back after the open change. One that was not committed may have left
+// values of ours in the manifest, if its roll-back did not come off or somebody else built on the new manifest.
 func (a *Agent) originalsAfter(j journal, outcome v1alpha1.Outcome) []written {
+	c := j.Change
 	if outcome != v1alpha1.OutcomeCommitted {
-		if at, _, _ := a.place.look(j.Change); at == foundH0 || j.Change.Action == v1alpha1.ActionRestore {
+		if c.Action == v1alpha1.ActionRestore {
 			return j.Originals
 		}
+		c.Replaced = a.stillOurs(c)
 	}
-	return j.Change.originals(j.Originals)
+	return c.originals(j.Originals)
+}
+
+// stillOurs returns the flags that a change has replaced and that have the change's value in the manifest now. Of one
+// that cannot be read all are taken to have it.
+func (a *Agent) stillOurs(c change) []written {
+	at, now, _ := a.place.look(c)
+	if at == foundAbsent {
+		return nil
+	}
+	settings, err := manifest.Read(now.Content)
+	if err != nil {
+		return c.Replaced
+	}
+	var still []written
+	for _, ours := range manifest.Settings(c.Flags) {
+		i := slices.IndexFunc(c.Replaced, func(w written) bool { return w.Name == ours.Name })
+		if i >= 0 && slices.Contains(settings, ours) {
+			still = append(still, c.Replaced[i])
+		}
+	}
+	return still
 }
 
 func (a *Agent) endWith(outcome v1alpha1.Outcome, reason, message string) {

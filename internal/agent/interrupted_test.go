@@ -210,6 +210,12 @@ func TestSomebodyElsesEditDuringAChangeIsLeftAlone(t *testing.T) {
 				checkEnd(t, s, tt.outcome, v1alpha1.ReasonConflictingEdit)
 				pause(t.Context(), 10*time.Minute)
 				checkManifest(t, b, tt.writes)
+				if tt.writes != "" { // a restore has nothing to put back either
+					b.restore(2)
+					s = b.waitFor(t, "end of revision 2", ended(2))
+					checkEnd(t, s, v1alpha1.OutcomeUnchanged, v1alpha1.ReasonUnchanged)
+					checkManifest(t, b, tt.writes)
+				}
 			})
 		})
 	}
@@ -232,6 +238,10 @@ func TestAfterThreeAttemptsARollBackIsGivenUp(t *testing.T) {
 		pause(t.Context(), 10*time.Minute)
 		checkManifest(t, b, with(t, manifestText, asked))
 		checkDirectory(t, b)
+		b.restore(2)
+		s = b.waitFor(t, "end of revision 2", ended(2))
+		checkEnd(t, s, v1alpha1.OutcomeCommitted, v1alpha1.ReasonRestored)
+		checkManifest(t, b, manifestText)
 	})
 }
 
