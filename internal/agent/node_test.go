@@ -7,7 +7,6 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -231,83 +230,6 @@ func freshCertificate(t *testing.T) tls.Certificate {
 		t.Fatal(err)
 	}
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-}
-
-// fakeCluster is an API server that holds one EndpointSyncNode and one policy, and can be dead.
-type fakeCluster struct {
-	mu       sync.Mutex
-	node     *v1alpha1.EndpointSyncNode
-	pol      *v1alpha1.EndpointSyncPolicy
-	dead     bool
-	noBeat   bool
-	see      func(*v1alpha1.EndpointSyncNode)
-	statuses []v1alpha1.EndpointSyncNodeStatus
-}
-
-func (f *fakeCluster) watchNode(ctx context.Context, see func(*v1alpha1.EndpointSyncNode)) {
-	f.mu.Lock()
-	f.see = see
-	if f.node != nil && !f.dead {
-		see(f.node.DeepCopy())
-	}
-	f.mu.Unlock()
-	<-ctx.Done()
-}
-
-func (f *fakeCluster) policy(context.Context, string) policyView {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.dead {
-		return policyView{Unreachable: errors.New("connection refused")}
-	}
-	return policyView{Policy: f.pol}
-}
-
-func (f *fakeCluster) leaseRenewal(context.Context) (string, bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	switch {
-	case f.dead:
-		return "", false
-	case f.noBeat:
-		return "never", true
-	}
-	return time.Now().String(), true
-}
-
-func (f *fakeCluster) report(_ context.Context, status v1alpha1.EndpointSyncNodeStatus) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.dead || f.node == nil {
-		return errors.New("connection refused")
-	}
-	f.node.Status = status
-	f.statuses = append(f.statuses, status)
-	return nil
-}
-
-// instruct hands the agent an instruction.
-func (f *fakeCluster) instruct(spec v1alpha1.EndpointSyncNodeSpec) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.node = f.node.DeepCopy()
-	f.node.Spec = spec
-	f.node.Generation++
-	if f.see != nil && !f.dead {
-		f.see(f.node.DeepCopy())
-	}
-}
-
-func (f *fakeCluster) status() v1alpha1.EndpointSyncNodeStatus {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.node.Status
-}
-
-func (f *fakeCluster) kill() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.dead = true
 }
 
 // bed is a whole node with its agent.
