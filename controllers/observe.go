@@ -36,7 +36,7 @@ func (r *PolicyReconciler) observe(ctx context.Context, s Situation) (Situation,
 		s.Invalid = fmt.Sprintf("spec.objective.window is %q, want a duration from 1m to 24h", s.Policy.Spec.Objective.Window)
 		return s, nil
 	}
-	since := later(s.Now.Add(-window), lastChange(nodes))
+	since := r.evidenceSince(s.Now, window, lastChange(nodes))
 	s.Evidence = tuner.Evidence{
 		Now:    s.Now,
 		Lag:    r.Tracker.Summary(lag.Query{Now: s.Now, Since: since, Measured: s.Measured}),
@@ -100,6 +100,20 @@ func selectorOf(s *metav1.LabelSelector) (labels.Selector, error) {
 		return labels.Everything(), nil
 	}
 	return metav1.LabelSelectorAsSelector(s)
+}
+
+// longestIncident is how far an incident that is still open may draw out the window, in multiples of it: what never
+// shows, because nobody will ever act on it, must not keep all evidence for ever.
+const longestIncident = 6
+
+// evidenceSince is when the evidence begins: with the window, but not before the last change of flags, and not after
+// the oldest change that is still open; else the worst of a long incident would leave the figures while it lasts.
+func (r *PolicyReconciler) evidenceSince(now time.Time, window time.Duration, change time.Time) time.Time {
+	since := later(now.Add(-window), change)
+	if oldest, open := r.Tracker.OldestOpen(later(now.Add(-longestIncident*window), change), now); open && oldest.Before(since) {
+		return oldest
+	}
+	return since
 }
 
 // lastChange is when flags last changed on any node: lag measured before speaks of other flags.

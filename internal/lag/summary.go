@@ -136,6 +136,22 @@ func (t *Tracker) copyWindow(q Query) (window, map[*service]Service) {
 	return w, all
 }
 
+// OldestOpen returns when the oldest change was made that is not published by now in one of the APIs, of those made at
+// floor or later. It is false if there is none.
+func (t *Tracker) OldestOpen(floor, now time.Time) (time.Time, bool) {
+	w, _ := t.copyWindow(Query{Since: floor, Now: now})
+	oldest := forever
+	for i := range w.records {
+		r := &w.records[i]
+		for in := range apiCount {
+			if r.outcomes[in].class != "" && w.unpublished(r, in) {
+				oldest = min(oldest, r.at)
+			}
+		}
+	}
+	return w.base.Add(min(oldest, w.to)), oldest != forever
+}
+
 // describe returns the Service with its namespace's labels.
 func (t *Tracker) describe(s *service) Service {
 	out := s.Service

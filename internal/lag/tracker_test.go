@@ -428,3 +428,20 @@ func TestNothingIsLeftBehind(t *testing.T) {
 		t.Errorf("%d namespaces left, want 0", len(tr.namespaces))
 	}
 }
+
+func TestTheOldestOpenChangeIsFoundAtOrAfterTheFloor(t *testing.T) {
+	tr := NewTracker(Options{})
+	tr.SetService(shop(), at(-1))
+	tr.Synced(at(0))
+	if _, open := tr.OldestOpen(at(0), at(1)); open {
+		t.Error("a change is open before any was made")
+	}
+	p := web("a")
+	tr.SetPod(p, at(2))
+	if got, open := tr.OldestOpen(at(0), at(100)); !open || !got.Equal(at(2)) {
+		t.Errorf("OldestOpen() = %v, %t; want %v", got, open, at(2))
+	}
+	if _, open := tr.OldestOpen(at(3), at(100)); open {
+		t.Error("a change from before the floor was found")
+	}
+}
