@@ -57,6 +57,7 @@ const (
 	ReasonUnsupportedManifest = "UnsupportedManifest"
 	ReasonUnsupportedLayout   = "UnsupportedLayout"
 	ReasonDuplicateManifest   = "DuplicateManifest"
+	ReasonOutdated            = "OutdatedInstruction"
 	ReasonConflictingEdit     = "ConflictingEdit"
 	ReasonManifestAbsent      = "ManifestAbsent"
 	ReasonNoSpace             = "NoSpace"

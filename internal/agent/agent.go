@@ -40,6 +40,8 @@ type Agent struct {
 	unsaved  bool // the journal could not be written
 	tries    int  // at the present instruction
 	activity activity
+	read     reading
+	held     waiting
 }
 
 // Run looks after one node's manifest until ctx ends, and returns nil then. It comes up, goes on with an interrupted

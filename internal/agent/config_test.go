@@ -41,7 +41,7 @@ func TestConfig(t *testing.T) {
 func TestATokenIsNotSentToAnUnverifiedServerElsewhere(t *testing.T) {
 	c := Config{
 		NodeName: "cp-1", KCMURL: "https://192.0.2.1:10257", DownTimeout: DefaultDownTimeout,
-		ManifestDir: t.TempDir(), StateDir: t.TempDir(),
+		ManifestDir: privateDir(t), StateDir: privateDir(t),
 	}
 	err := Run(t.Context(), c, &rest.Config{Host: "https://127.0.0.1:1"})
 	if err == nil || !strings.Contains(err.Error(), "--kcm-url and --kcm-ca-file: https://192.0.2.1:10257 is not known to be this machine") {

@@ -116,7 +116,7 @@ func (a *Agent) recoverFiles(what remedy, at found) error {
 func TestAKillAtAnyMomentLeavesTheManifestWhole(t *testing.T) {
 	t.Parallel()
 	const kills = 120
-	manifests, state := t.TempDir(), filepath.Join(t.TempDir(), "state")
+	manifests, state := privateDir(t), filepath.Join(privateDir(t), "state")
 	writeFile(t, filepath.Join(manifests, DefaultManifestName), manifestText, 0o600)
 	executable, err := os.Executable()
 	must(t, err)

@@ -17,6 +17,10 @@ const (
 	// unhealthyRetry is how often a process that has to get healthy first is looked at again.
 	unhealthyRetry = 2 * time.Second
 
+	// maxHold is how long an instruction may wait for what holds it. What it rests on ages: a change that was decided on an
+	// incident must not start by itself when a pause is lifted a week later.
+	maxHold = 15 * time.Minute
+
 	// The health gate of an instruction that does not say.
 	defaultHealthTimeout = 2 * time.Minute
 	defaultMinReady      = 30 * time.Second
@@ -73,6 +77,7 @@ type situation struct {
 	Paused      bool // by the PAUSE file
 	Now         moment
 	MinInterval time.Duration
+	Held        time.Duration // since the instruction was first seen
 }
 
 // due reports whether an instruction asks for something that has not ended yet.
@@ -98,13 +103,27 @@ func decide(s situation) decision {
 		return refuse(v1alpha1.ReasonRefused, "action %.32q is not known to this agent", string(spec.Action))
 	}
 	for _, check := range []func(situation) decision{
-		checkLimits, checkReachable, checkPolicy, checkBounds, checkPaused, checkProcess, checkFailed, checkInterval,
+		checkLimits, checkKnown, checkReachable, checkPolicy, checkBounds, checkPaused, checkProcess, checkFailed, checkInterval,
 	} {
-		if d := check(s); d.Kind != decideNothing {
+		switch d := check(s); {
+		case d.Kind == decideNothing:
+		case d.Kind == decideHold && s.Held > maxHold && d.Reason != v1alpha1.ReasonRateLimited:
+			return refuse(v1alpha1.ReasonOutdated, "revision %d could not be started for %s (%s: %s): what it rests on is too old now",
+				revisionOf(spec), maxHold, d.Reason, d.Message)
+		default:
 			return d
 		}
 	}
 	return decision{Kind: decideStart}
+}
+
+// checkKnown refuses to put back what is not known.
+func checkKnown(s situation) decision {
+	if s.Instruction.Action != v1alpha1.ActionRestore || !s.Journal.Lost {
+		return decision{}
+	}
+	return refuse(v1alpha1.ReasonJournalUnreadable,
+		"the agent's state directory was lost, and with it what the flags were before: set them in the manifest by hand")
 }
 
 // checkLimits holds the flags against what is compiled in.
@@ -140,6 +159,11 @@ func checkPolicy(s situation) decision {
 		return decision{}
 	case policy == nil:
 		return refuse(v1alpha1.ReasonRefused, "policy %s is gone: only a restore is still carried out", spec.PolicyName)
+	case spec.Action == v1alpha1.ActionRestore:
+		return refuse(v1alpha1.ReasonOutdated, "policy %s is there again: what it asks for now counts", spec.PolicyName)
+	case spec.PolicyGeneration != policy.Generation:
+		return refuse(v1alpha1.ReasonOutdated, "revision %d was decided for generation %d of policy %s, which is at %d now",
+			revisionOf(spec), spec.PolicyGeneration, spec.PolicyName, policy.Generation)
 	case policy.Spec.Mode != v1alpha1.ModeEnforce:
 		return hold(v1alpha1.ReasonObserving, "policy %s has mode %s: nothing is written", spec.PolicyName, mode(policy))
 	}
@@ -215,7 +239,7 @@ func checkFailed(s situation) decision {
 	for _, f := range s.Journal.Failed {
 		age := s.Now.Wall.Sub(f.Time.Time)
 		if f.Flags == s.Instruction.Flags && f.KCMVersion == s.Process.Version && age < failedTTL &&
-			f.PolicyGeneration >= s.Instruction.PolicyGeneration {
+			f.PolicyGeneration == s.Instruction.PolicyGeneration {
 			return refuse(v1alpha1.ReasonSettingFailedBefore, "%s failed on %s at %s (%s): it is tried again after 24 hours or when the policy's spec changes",
 				f.Flags, s.Process.Version, f.Time.UTC().Format(time.RFC3339), f.Reason)
 		}

@@ -64,8 +64,19 @@ func TestDecide(t *testing.T) {
 		}, decideStart, ""},
 		"a setting that failed under another spec": {func(s *situation) {
 			s.Journal.Failed = []v1alpha1.FailedSetting{failed}
-			s.Instruction.PolicyGeneration = 2
+			s.Instruction.PolicyGeneration, s.Policy.Policy.Generation = 2, 2
 		}, decideStart, ""},
+		"an instruction of an older spec": {func(s *situation) { s.Policy.Policy.Generation = 2 }, decideRefuse, v1alpha1.ReasonOutdated},
+		"an instruction that has been held for too long": {func(s *situation) {
+			s.Paused, s.Held = true, maxHold+time.Second
+		}, decideRefuse, v1alpha1.ReasonOutdated},
+		"a restore although the policy is there again": {func(s *situation) {
+			s.Instruction.Action, s.Instruction.DeletionPolicy = v1alpha1.ActionRestore, v1alpha1.DeletionRestore
+		}, decideRefuse, v1alpha1.ReasonOutdated},
+		"a restore after the state directory was lost": {func(s *situation) {
+			s.Instruction.Action, s.Instruction.DeletionPolicy = v1alpha1.ActionRestore, v1alpha1.DeletionRestore
+			s.Policy.Policy, s.Journal.Lost = nil, true
+		}, decideRefuse, v1alpha1.ReasonJournalUnreadable},
 		"another setting than the one that failed": {func(s *situation) {
 			s.Journal.Failed = []v1alpha1.FailedSetting{failed}
 			s.Instruction.Flags.KubeAPIQPS++

@@ -17,9 +17,9 @@ import (
 // bareAgent has a manifests directory and a state directory, and nothing else.
 func bareAgent(t *testing.T) *Agent {
 	t.Helper()
-	dir := t.TempDir()
+	dir := privateDir(t)
 	writeFile(t, filepath.Join(dir, DefaultManifestName), manifestText, 0o600)
-	files, err := openStore(filepath.Join(t.TempDir(), "state"))
+	files, err := openStore(filepath.Join(privateDir(t), "state"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -326,4 +326,12 @@ func listing(t *testing.T, dir string) string {
 		b.WriteString(e.Name() + " " + os.FileMode(stat.Mode&0o7777).String() + "\n")
 	}
 	return b.String()
+}
+
+// privateDir is a temporary directory that is closed to others whatever the umask, as the agent wants it.
+func privateDir(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	must(t, os.Chmod(dir, 0o700))
+	return dir
 }

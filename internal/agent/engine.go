@@ -85,7 +85,7 @@ func (a *Agent) follow(ctx context.Context) time.Duration {
 	before := a.process(ctx)
 	d := decide(situation{
 		Instruction: spec, Policy: a.cluster.policy(ctx, spec.PolicyName), Journal: a.journal, Process: before,
-		Paused: a.store.paused(), Now: a.clock.now(), MinInterval: a.cfg.MinInterval,
+		Paused: a.store.paused(), Now: a.clock.now(), MinInterval: a.cfg.MinInterval, Held: a.heldFor(revisionOf(spec)),
 	})
 	switch d.Kind {
 	case decideStart:
@@ -99,6 +99,21 @@ func (a *Agent) follow(ctx context.Context) time.Duration {
 	case decideNothing:
 	}
 	return d.Wait
+}
+
+// waiting is since when an instruction is due.
+type waiting struct {
+	revision int64
+	since    time.Duration // on the boot clock
+}
+
+// heldFor returns for how long this agent has seen that the revision is due.
+func (a *Agent) heldFor(revision int64) time.Duration {
+	now := a.clock.now().Boot
+	if a.held.revision != revision {
+		a.held = waiting{revision: revision, since: now}
+	}
+	return now - a.held.since
 }
 
 func (a *Agent) setHeld(d decision) {
@@ -134,6 +149,7 @@ func (a *Agent) adopt(node *v1alpha1.EndpointSyncNode) {
 		}
 	}
 	j.Phase = phaseCommitted
+	j.Lost = s.Last.Outcome == v1alpha1.OutcomeCommitted && s.Last.Flags != (v1alpha1.Flags{})
 	a.logIf(a.save(j), "cannot save what was learnt from the status")
 }
 

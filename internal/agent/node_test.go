@@ -243,7 +243,7 @@ type bed struct {
 
 func enforcing() *v1alpha1.EndpointSyncPolicy {
 	p := &v1alpha1.EndpointSyncPolicy{}
-	p.Name = "default"
+	p.Name, p.Generation = "default", 1
 	p.Spec.Mode = v1alpha1.ModeEnforce
 	p.Spec.Bounds = v1alpha1.Bounds{
 		KubeAPIQPS: v1alpha1.QPSBound{Min: 20, Max: 300}, KubeAPIBurst: v1alpha1.BurstBound{Min: 30, Max: 1000},
@@ -265,10 +265,10 @@ func apply(revision int64) v1alpha1.EndpointSyncNodeSpec {
 func newBed(t *testing.T, bad func(v1alpha1.Flags) behaviour) *bed {
 	t.Helper()
 	t.Cleanup(func() { pause(context.Background(), time.Minute) }) // for connections that are being closed
-	manifests := t.TempDir()
+	manifests := privateDir(t)
 	b := &bed{
 		cfg: Config{
-			NodeName: "cp-1", ManifestDir: manifests, StateDir: filepath.Join(t.TempDir(), "state"),
+			NodeName: "cp-1", ManifestDir: manifests, StateDir: filepath.Join(privateDir(t), "state"),
 			DownTimeout: 2 * time.Second,
 		},
 		clock:   bootedAgo("first", time.Hour),

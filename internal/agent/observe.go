@@ -14,9 +14,14 @@ import (
 )
 
 const (
-	steadyEvery = 10 * time.Second // how often signals are read when nothing happens
-	activeEvery = 2 * time.Second  // how often while there is write activity
-	activeFor   = 2 * time.Minute  // how long activity is followed after it was seen
+	steadyEvery = 10 * time.Second // how often /healthz is asked when nothing happens
+
+	// detailsSteady is how often signals and flags are read when nothing happens: each reading costs the API server a
+	// TokenReview and two SubjectAccessReviews, which kube-controller-manager keeps for ten seconds.
+	detailsSteady = 30 * time.Second
+
+	activeEvery = 2 * time.Second // how often while there is write activity
+	activeFor   = 2 * time.Minute // how long activity is followed after it was seen
 
 	// activeWrites between two readings, per activeEvery, are activity: more than leases, events and resyncs make.
 	activeWrites = 50
@@ -80,8 +85,14 @@ func (a *Agent) readDetails(ctx context.Context) details {
 
 // observe looks at everything once and returns when to look again.
 func (a *Agent) observe(ctx context.Context) time.Duration {
-	health, _ := a.probe(ctx)
-	d := a.readDetails(ctx)
+	health, fingerprint := a.probe(ctx)
+	now := a.clock.now().Boot
+	due := health != answerGood || fingerprint != a.read.fingerprint || now-a.read.at >= detailsSteady || a.activity.until > now
+	var d details
+	if due {
+		d = a.readDetails(ctx)
+		a.read = reading{at: now, fingerprint: fingerprint}
+	}
 	_, manifest, err := a.place.look(change{})
 	a.view.update(func(s *sight) {
 		good := health == answerGood
@@ -90,8 +101,10 @@ func (a *Agent) observe(ctx context.Context) time.Duration {
 			s.Manifest = asFailure(err)
 		}
 		s.ManifestHash = manifest.Hash
-		a.activity = a.activity.next(s.Signals.KCM, d.signals.KCM, a.clock.now().Boot)
-		s.take(d)
+		if due {
+			a.activity = a.activity.next(s.Signals.KCM, d.signals.KCM, a.clock.now().Boot)
+			s.take(d)
+		}
 	})
 	signal(a.view.changed)
 	if a.activity.until > a.clock.now().Boot {
@@ -106,6 +119,12 @@ func (s *sight) take(d details) {
 	if d.flagsKnown {
 		s.Running = d.flags
 	}
+}
+
+// reading is when signals and flags were last read, and of which process.
+type reading struct {
+	at          time.Duration // on the boot clock
+	fingerprint string
 }
 
 // activity is whether kube-controller-manager is busy.

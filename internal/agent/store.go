@@ -74,6 +74,8 @@ type journal struct {
 	// Originals are the flags that our changes have set, as they were written before the first of them. A restore puts
 	// these back and touches no other. With none, nothing in the manifest is ours, and the next change pins it anew.
 	Originals []written `json:"originals,omitempty"`
+	// Lost says that the manifest has values of ours, and that what was there before them is not known any more.
+	Lost bool `json:"lost,omitempty"`
 }
 
 // written is a flag as a manifest has it: a manifest.Setting in the journal.
@@ -127,6 +129,11 @@ func openStore(path string) (*store, error) {
 	//nolint:gosec // G703: the path is a flag of whoever runs the agent, never a field of an object.
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, ioFailure("create state directory "+path, err)
+	}
+	// The kubelet makes a missing hostPath directory 0755.
+	//nolint:gosec // G302: a directory needs its execute bit; the path is a flag, as above.
+	if err := os.Chmod(path, 0o700); err != nil {
+		return nil, ioFailure("close state directory "+path+" to others", err)
 	}
 	dir, err := openDirectory(path)
 	if err != nil {

@@ -144,8 +144,10 @@ func phase(n Node) v1alpha1.ChangePhase {
 
 // waitFor waits for a node, and says so if its agent has fallen silent or holds.
 func waitFor(n Node, now time.Time) Step {
-	s := Step{Kind: Wait, Node: n.Name, Reason: v1alpha1.ReasonProgressing,
-		Message: fmt.Sprintf("node %s is changing (revision %d, phase %s)", n.Name, n.Revision, phase(n))}
+	s := Step{
+		Kind: Wait, Node: n.Name, Reason: v1alpha1.ReasonProgressing,
+		Message: fmt.Sprintf("node %s is changing (revision %d, phase %s)", n.Name, n.Revision, phase(n)),
+	}
 	switch {
 	case n.silent(now):
 		s.Reason = v1alpha1.ReasonNodeNotReporting
@@ -166,8 +168,10 @@ func rejected(p Plan, now time.Time) (Step, bool) {
 			continue
 		}
 		if left := p.patience(n) - now.Sub(n.Finished); left > 0 {
-			return Step{Kind: Halt, Node: n.Name, Reason: cmp.Or(n.Reason, string(n.Outcome)), Again: left,
-				Message: fmt.Sprintf("node %s: %s: %s", n.Name, n.Outcome, n.Message)}, true
+			return Step{
+				Kind: Halt, Node: n.Name, Reason: cmp.Or(n.Reason, string(n.Outcome)), Again: left,
+				Message: fmt.Sprintf("node %s: %s: %s", n.Name, n.Outcome, n.Message),
+			}, true
 		}
 	}
 	return Step{}, false
