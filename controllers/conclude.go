@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
@@ -269,7 +268,7 @@ func rolloutNodes(nodes []v1alpha1.EndpointSyncNode) []rollout.Node {
 // standing is what an agent says of itself where it does not do what it was told.
 func standing(s v1alpha1.EndpointSyncNodeStatus) string {
 	ready := meta.FindStatusCondition(s.Conditions, v1alpha1.ConditionReady)
-	if ready == nil || (ready.Status == metav1.ConditionTrue && ready.Reason == v1alpha1.ReasonReady) {
+	if ready == nil || ready.Reason == v1alpha1.ReasonReady || ready.Reason == v1alpha1.ReasonProgressing {
 		return ""
 	}
 	return ready.Reason + ": " + ready.Message
