@@ -181,7 +181,10 @@ func history(before []v1alpha1.HistoryEntry, p pass) []v1alpha1.HistoryEntry {
 		next = next[:min(len(next), maxHistory)]
 	}
 	for i := range next {
-		complete(&next[i], p, i == 0)
+		complete(&next[i], p)
+	}
+	if len(next) > 0 && speaksOf(p, next[0]) {
+		next[0].After = LagStatus(p.Evidence.Lag)
 	}
 	return next
 }
@@ -206,20 +209,24 @@ func predicted(d tuner.Decision) v1alpha1.Duration {
 	return v1alpha1.DurationOf(d.PredictedLag)
 }
 
-// complete copies how a change ended from the node that made it. The lag since then stands in the newest entry for as
-// long as the window reaches back to the change.
-func complete(e *v1alpha1.HistoryEntry, p pass, newest bool) { //nolint:revive // Which entry it is, not a mode.
-	window, _ := p.Policy.Spec.Objective.Window.Value()
+// complete copies how a change ended from the node that made it.
+func complete(e *v1alpha1.HistoryEntry, p pass) {
 	for _, n := range p.Nodes {
-		last := n.Status.Last
-		if last.Revision != e.Revision {
-			continue
-		}
-		e.Outcome, e.Reason, e.Message, e.HandOver = last.Outcome, last.Reason, last.Message, last.HandOver
-		if newest && last.Outcome == v1alpha1.OutcomeCommitted && p.Now.Sub(last.FinishTime.Time) <= window {
-			e.After = LagStatus(p.Evidence.Lag)
+		if last := n.Status.Last; last.Revision == e.Revision {
+			e.Outcome, e.Reason, e.Message, e.HandOver = last.Outcome, last.Reason, last.Message, last.HandOver
 		}
 	}
+}
+
+// speaksOf says whether this pass's lag is that since a committed change: only for as long as the window reaches back
+// to it.
+func speaksOf(p pass, e v1alpha1.HistoryEntry) bool {
+	window, _ := p.Policy.Spec.Objective.Window.Value()
+	return slices.ContainsFunc(p.Nodes, func(n v1alpha1.EndpointSyncNode) bool {
+		last := n.Status.Last
+		return last.Revision == e.Revision && last.Outcome == v1alpha1.OutcomeCommitted &&
+			p.Now.Sub(last.FinishTime.Time) <= window
+	})
 }
 
 // nodeSummaries shows the nodes as last reported; of one whose agent is silent, nothing that may have changed.
