@@ -26,11 +26,13 @@ import (
 const (
 	// defaultKills is how many rollouts are interrupted; LAB_KILLS overrides it.
 	defaultKills = 20
+	// aimedShare is how many of them are aimed at each moment that is hit seldom or not at all by chance: one in 20.
+	aimedShare = 20
 	// rolloutSpan is about how long a rollout takes here, beginSpan how long it takes to begin, and handOutSpan how long
 	// the controller takes to hand out a revision: the moment of a random kill is drawn from one of them.
 	rolloutSpan = 4 * time.Second
 	beginSpan   = 300 * time.Millisecond
-	handOutSpan = 30 * time.Millisecond
+	handOutSpan = 10 * time.Millisecond
 	// endLimit is how long an interrupted rollout may take to end after the process came back.
 	endLimit = 3 * time.Minute
 	// downTimeout is the agent's patience with a process that does not come: the stand-in comes within half a second.
@@ -39,7 +41,8 @@ const (
 
 // Moments of a rollout: the phases of the agent's journal, as its file says them, and the time before.
 const (
-	notBegun         = "before" // the agent has not begun
+	notHandedOut     = "not handed out" // by the controller
+	notBegun         = "before"         // the agent has not begun
 	phaseIntent      = "intent"
 	phaseApplied     = "applied"
 	phaseRollingBack = "rollingback"
@@ -52,6 +55,15 @@ type shot struct{ victim, phase string }
 
 // fails reports whether the rollout must fail to come to the phase.
 func (s shot) fails() bool { return s.phase == phaseRollingBack || s.phase == phaseRolledBack }
+
+// suits reports whether the phase comes in a rollout that puts flags back, which does not fail here, or in one that
+// changes them, which the controller does not hand out here.
+func (s shot) suits(restoring bool) bool {
+	if restoring {
+		return !s.fails()
+	}
+	return s.phase != notHandedOut
+}
 
 // killer interrupts rollouts on one node and keeps count. It asks for new flags itself, as the controller would; that
 // they go again is the controller's own doing, after the policy was deleted.
@@ -109,14 +121,17 @@ func newKiller(t *testing.T, seed int) *killer {
 	return k
 }
 
-// draw returns the kills of a run in a random order: of the agent in each phase of the journal, and at random moments of
-// agent and controller by turns.
+// draw returns the kills of a run in a random order: some in each phase of the journal, some before the controller has
+// handed out anything, and the others at random moments of agent and controller by turns.
 func (k *killer) draw(kills int) []shot {
 	var all []shot
-	for _, phase := range []string{phaseIntent, phaseApplied, phaseRollingBack, phaseCommitted, phaseRolledBack} {
-		all = append(all, shot{operator.Agent, phase})
+	for range max(kills/aimedShare, 1) {
+		all = append(all, shot{operator.Controller, notHandedOut})
+		for _, phase := range []string{phaseIntent, phaseApplied, phaseRollingBack, phaseCommitted, phaseRolledBack} {
+			all = append(all, shot{operator.Agent, phase})
+		}
 	}
-	for i := range max(kills-len(all), 2) {
+	for i := range kills - len(all) {
 		all = append(all, shot{victim: []string{operator.Controller, operator.Agent}[i%2]})
 	}
 	k.random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
@@ -156,6 +171,9 @@ func (k *killer) rollout(t *testing.T) {
 	if restoring {
 		k.restores++
 		k.current = k.Original
+		if s.phase == notHandedOut {
+			k.freeze(t, s.victim)
+		}
 		k.Cluster.DeletePolicy(t, policyName)
 	} else {
 		want = k.apply(t, s)
@@ -181,10 +199,10 @@ func (k *killer) rollout(t *testing.T) {
 	k.AwaitHealthy(t, time.Minute)
 }
 
-// next takes the next kill that this rollout allows: putting flags back does not fail here.
+// next takes the next kill that suits this rollout.
 func (k *killer) next(restoring bool) shot {
 	for i, s := range k.shots {
-		if !restoring || !s.fails() {
+		if s.suits(restoring) {
 			k.shots = slices.Delete(k.shots, i, i+1)
 			return s
 		}
@@ -218,23 +236,29 @@ func (k *killer) apply(t *testing.T, s shot) v1alpha1.ChangeResult {
 // kill kills a process at a random moment, or in a phase, and returns how far the rollout was then.
 func (k *killer) kill(t *testing.T, s shot) string {
 	t.Helper()
-	if s.phase != "" {
-		k.awaitPhase(t, s.phase)
-	} else {
+	switch s.phase {
+	case notHandedOut: // It was frozen before there was anything to hand out.
+	case "":
 		span := []time.Duration{handOutSpan, beginSpan, rolloutSpan}[k.random.IntN(3)]
 		time.Sleep(time.Duration(k.random.Int64N(int64(span)))) // The moment is the point.
+	default:
+		k.awaitPhase(t, s.phase)
 	}
-	// It is frozen, so that the moment that is read is the one of the kill.
-	victim := k.processes[s.victim]
-	if err := victim.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatalf("%s died by itself: %v", s.victim, err)
-	}
+	k.freeze(t, s.victim)
 	at := k.moment(t)
 	if s.victim == operator.Controller && k.handedOut(t) < k.revision {
-		at = "not handed out"
+		at = notHandedOut
 	}
-	victim.Kill()
+	k.processes[s.victim].Kill()
 	return at
+}
+
+// freeze stops a process before it is killed, so that what is read then is what the kill left.
+func (k *killer) freeze(t *testing.T, process string) {
+	t.Helper()
+	if err := k.processes[process].Signal(syscall.SIGSTOP); err != nil {
+		t.Fatalf("%s died by itself: %v", process, err)
+	}
 }
 
 // handedOut is the newest revision that the node was told.
