@@ -12,6 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/controlplane"
 )
 
@@ -38,6 +41,7 @@ func Main(m *testing.M, use func(*Environment)) int {
 		fmt.Fprintln(os.Stderr, "rig:", err)
 		return 1
 	}
+	log.SetLogger(logr.Discard()) // Else controller-runtime complains after 30 s that nobody did.
 	e := &Environment{dir: dir}
 	e.operator = sync.OnceValues(func() (string, error) { return e.build(repository(), "endpoint-sync-operator", ".") })
 	e.standin = sync.OnceValues(func() (string, error) {
