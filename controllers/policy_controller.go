@@ -85,7 +85,7 @@ func (r *PolicyReconciler) reconcileDeleted(ctx context.Context, name string) (c
 	if _, err := r.instruct(ctx, step, restoreInstruction(left[0])); err != nil {
 		return ctrl.Result{}, fmt.Errorf("restore after the deletion of policy %s: %w", name, err)
 	}
-	ctrl.LoggerFrom(ctx).Info("Restoring after the policy was deleted", "policy", name, "step", step.Kind,
+	ctrl.LoggerFrom(ctx).V(1).Info("Restoring after the policy was deleted", "policy", name, "step", step.Kind,
 		"node", step.Node, "reason", step.Reason)
 	return ctrl.Result{RequeueAfter: restoreInterval(step)}, nil
 }
