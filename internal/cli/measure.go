@@ -53,7 +53,7 @@ func (o *sources) bind(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	o.conn.bind(flags)
 	flags.StringVar(&o.kcmURL, "kcm-url", "",
-		"also read /flagz and /metrics of the kube-controller-manager there, such as https://127.0.0.1:10257, with the kubeconfig's credentials")
+		"also read /flagz and /metrics of the kube-controller-manager there, with the kubeconfig's credentials: a loopback IP address, such as https://127.0.0.1:10257 of a port-forward")
 	flags.StringSliceVar(&o.current, "current", nil,
 		"flags to take for those that kube-controller-manager runs with, such as kube-api-qps=20,kube-api-burst=30; omitted: what can be read, else upstream's defaults")
 }
