@@ -338,16 +338,26 @@ type talking struct{ flags v1alpha1.Flags }
 func (k talking) Flags(context.Context) (v1alpha1.Flags, error) { return k.flags, nil }
 
 func (k talking) Signals(context.Context) (scrape.Signals, error) {
-	return scrape.Signals{KCM: v1alpha1.KCMSignals{Writes: new(int64(1)), LimiterWaitMilliseconds: new(int64(2)), RequestMilliseconds: new(int64(3))}}, nil
+	return scrape.Signals{KCM: wholeScrape(1)}, nil
+}
+
+// wholeScrape has every counter; one that lacks any is not used.
+func wholeScrape(writes int64) v1alpha1.KCMSignals {
+	queue := v1alpha1.QueueSignals{
+		Depth: new(int64), Syncs: new(int64), WaitMilliseconds: new(int64), WorkMilliseconds: new(int64),
+	}
+	return v1alpha1.KCMSignals{
+		Writes: &writes, LimiterWaitMilliseconds: new(int64(2)), RequestMilliseconds: new(int64(3)),
+		Endpoints: queue, EndpointSlices: queue,
+	}
 }
 
 func TestSignalsComeFromTheURLWhenOneIsGiven(t *testing.T) {
-	now := metav1.NowMicro()
+	signals := wholeScrape(100)
+	signals.Time = metav1.NowMicro()
 	node := &v1alpha1.EndpointSyncNode{
 		ObjectMeta: metav1.ObjectMeta{Name: "cp-1"},
-		Status: v1alpha1.EndpointSyncNodeStatus{Leader: new(true), Signals: v1alpha1.KCMSignals{
-			Time: now, Writes: new(int64(100)), LimiterWaitMilliseconds: new(int64(2)), RequestMilliseconds: new(int64(3)),
-		}},
+		Status:     v1alpha1.EndpointSyncNodeStatus{Leader: new(true), Signals: signals},
 	}
 	for name, tt := range map[string]struct {
 		kcm  kcm

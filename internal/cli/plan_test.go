@@ -77,7 +77,7 @@ func TestPlan(t *testing.T) {
 		restarts int
 	}{
 		"Enforce starts on the node":        {v1alpha1.ModeEnforce, nil, []string{"cp-1"}, "Start", v1alpha1.ReasonRolloutStarted, "", 1},
-		"Enforce starts one of three":       {v1alpha1.ModeEnforce, nil, []string{"cp-1", "cp-2", "cp-3"}, "Start", v1alpha1.ReasonRolloutStarted, "", 3},
+		"Enforce with three is for later":   {v1alpha1.ModeEnforce, nil, []string{"cp-1", "cp-2", "cp-3"}, "Hold", v1alpha1.ReasonNotImplemented, v1alpha1.ReasonNotImplemented, 0},
 		"Enforce without agents is stalled": {v1alpha1.ModeEnforce, nil, nil, "Hold", v1alpha1.ReasonNoControlPlaneNodes, v1alpha1.ReasonNoControlPlaneNodes, 0},
 		"Recommend recommends":              {v1alpha1.ModeRecommend, nil, []string{"cp-1"}, "Hold", v1alpha1.ReasonRecommended, "", 0},
 		"Observe shows the setting in view": {v1alpha1.ModeObserve, nil, []string{"cp-1"}, "Hold", v1alpha1.ReasonObserving, "", 0},
