@@ -91,7 +91,7 @@ func Measured(scope v1alpha1.ServiceScope) (filter func(lag.Service) bool, inval
 		return nil, "spec.services.selector: " + err.Error()
 	}
 	return func(s lag.Service) bool {
-		return namespaces.Matches(labels.Set(s.NamespaceLabels)) && services.Matches(labels.Set(s.Labels))
+		return namespaces.Matches(s.NamespaceLabels) && services.Matches(s.Labels)
 	}, ""
 }
 

@@ -57,8 +57,8 @@ func trackedIncident() *lag.Tracker {
 	pod := func(i int, ready bool) lag.Pod {
 		name := "pod-" + string(rune('a'+i%26)) + time.Duration(i).String()
 		return lag.Pod{
-			Namespace: "shop", Name: name, UID: name, Labels: map[string]string{"app": name},
-			IPs: []string{"10.0.0.1"}, Ready: ready, Included: true,
+			Namespace: "shop", Name: name, UID: lag.ParseUID(name), Labels: lag.LabelsOf(map[string]string{"app": name}),
+			IPs: [2]lag.IP{lag.ParseIP("10.0.0.1")}, Ready: ready, Included: true,
 		}
 	}
 	started := demand.Start.Add(-time.Minute)

@@ -52,7 +52,7 @@ func (s scenario) Start(ctx context.Context) error {
 	for i := range s.services {
 		name := fmt.Sprintf("s%d", i)
 		now := time.Now()
-		s.tracker.SetService(lag.Service{Namespace: "shop", Name: name, Selector: map[string]string{"app": name}}, now)
+		s.tracker.SetService(lag.Service{Namespace: "shop", Name: name, Selector: lag.LabelsOf(map[string]string{"app": name})}, now)
 		s.tracker.SetPod(s.pod(name, false), now)
 	}
 	s.tracker.Synced(time.Now())
@@ -74,7 +74,7 @@ func (s scenario) Start(ctx context.Context) error {
 			return nil
 		}
 		name, now := fmt.Sprintf("s%d", i), time.Now().Add(writeTime)
-		ready := []lag.Address{{PodUID: name, IP: "10.0.0.1"}}
+		ready := []lag.Address{{PodUID: lag.ParseUID(name), IP: lag.ParseIP("10.0.0.1")}}
 		s.tracker.SetSlice(lag.Slice{Namespace: "shop", Name: name, Service: name, Ready: ready}, now)
 		s.tracker.SetEndpoints(lag.Endpoints{Namespace: "shop", Name: name, Ready: ready}, now)
 	}
@@ -84,7 +84,8 @@ func (s scenario) Start(ctx context.Context) error {
 
 func (s scenario) pod(name string, ready bool) lag.Pod {
 	return lag.Pod{
-		Namespace: "shop", Name: name, UID: name, Labels: map[string]string{"app": name}, IPs: []string{"10.0.0.1"},
+		Namespace: "shop", Name: name, UID: lag.ParseUID(name), Labels: lag.LabelsOf(map[string]string{"app": name}),
+		IPs: [2]lag.IP{lag.ParseIP("10.0.0.1")},
 		Ready: ready, Included: true,
 	}
 }
@@ -493,9 +494,10 @@ func TestLeaseWatch(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			tracker := lag.NewTracker(lag.Options{})
-			tracker.SetService(lag.Service{Namespace: "n", Name: "s", Selector: map[string]string{"a": "b"}}, start)
+			tracker.SetService(lag.Service{Namespace: "n", Name: "s", Selector: lag.LabelsOf(map[string]string{"a": "b"})}, start)
 			tracker.Synced(start)
-			pod := lag.Pod{Namespace: "n", Name: "p", UID: "p", Labels: map[string]string{"a": "b"}, IPs: []string{"10.0.0.1"}, Ready: true, Included: true}
+			pod := lag.Pod{Namespace: "n", Name: "p", UID: lag.ParseUID("p"), Ready: true, Included: true}
+			pod.Labels, pod.IPs[0] = lag.LabelsOf(map[string]string{"a": "b"}), lag.ParseIP("10.0.0.1")
 			tracker.SetPod(pod, start)
 			var l leaseWatch
 			for _, r := range tt.readings {
@@ -504,7 +506,7 @@ func TestLeaseWatch(t *testing.T) {
 				}, seconds(r.at), tracker)
 			}
 			published := start.Add(30 * time.Second)
-			tracker.SetSlice(lag.Slice{Namespace: "n", Name: "s", Service: "s", Ready: []lag.Address{{PodUID: "p", IP: "10.0.0.1"}}}, published)
+			tracker.SetSlice(lag.Slice{Namespace: "n", Name: "s", Service: "s", Ready: []lag.Address{{PodUID: pod.UID, IP: pod.IPs[0]}}}, published)
 			if l.state != tt.want {
 				t.Errorf("state = %v, want %v", l.state, tt.want)
 			}

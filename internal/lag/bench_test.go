@@ -1,51 +1,80 @@
 package lag
 
 import (
+	"encoding/binary"
 	"fmt"
 	"testing"
 	"time"
 )
 
+// podsPerService is the size of the Services in benchmarks: 150,000 Pods make 10,000.
+const podsPerService = 15
+
+// shopper is a Service of a benchmark with everything that is told of it.
+type shopper struct {
+	pods      []Pod
+	slice     [2]Slice // without and with the first Pod
+	endpoints [2]Endpoints
+}
+
 // BenchmarkTracker measures one change of a Pod together with its publication in both APIs: three events. The cost must
 // not depend on how many Pods and Services there are.
 func BenchmarkTracker(b *testing.B) {
 	for _, services := range []int{100, 1_000, 10_000} {
-		b.Run(fmt.Sprintf("%d services of 10 pods", services), func(b *testing.B) {
-			tr := NewTracker(Options{})
-			ready := make([][]Address, services)
-			labels := make([]map[string]string, services)
-			for i := range services {
-				name := fmt.Sprint("s", i)
-				labels[i] = map[string]string{"app": name, "tier": "web"}
-				tr.SetService(Service{Namespace: "ns", Name: name, Selector: labels[i]}, epoch)
-				for j := range 10 {
-					uid := fmt.Sprintf("%s-%d", name, j)
-					ready[i] = append(ready[i], Address{uid, "10.0.0.1"})
-					tr.SetPod(benchPod(uid, labels[i], true), epoch)
-				}
-				tr.SetSlice(Slice{Namespace: "ns", Name: name, Service: name, Ready: ready[i]}, epoch)
-				tr.SetEndpoints(Endpoints{Namespace: "ns", Name: name, Ready: ready[i]}, epoch)
+		b.Run(fmt.Sprintf("pods=%d", services*podsPerService), func(b *testing.B) {
+			tr, all := NewTracker(Options{}), make([]shopper, services)
+			for i := range all {
+				all[i] = newShopper(i)
+				all[i].tell(tr)
 			}
 			tr.Synced(epoch)
 			b.ReportAllocs()
-			now := epoch
-			n := 0
+			now, n := epoch, 0
 			for b.Loop() {
-				i, isReady := n/2%services, n%2 == 1
+				s, ready := &all[n/2%services], n%2
 				n++
-				name := fmt.Sprint("s", i)
-				shown := ready[i]
-				if !isReady {
-					shown = shown[1:]
-				}
 				now = now.Add(time.Millisecond)
-				tr.SetPod(benchPod(ready[i][0].PodUID, labels[i], isReady), now)
-				tr.SetSlice(Slice{Namespace: "ns", Name: name, Service: name, Ready: shown}, now)
-				tr.SetEndpoints(Endpoints{Namespace: "ns", Name: name, Ready: shown}, now)
+				s.pods[0].Ready = ready == 1
+				tr.SetPod(s.pods[0], now)
+				tr.SetSlice(s.slice[ready], now)
+				tr.SetEndpoints(s.endpoints[ready], now)
 			}
 			b.ReportMetric(3*float64(n)/b.Elapsed().Seconds(), "events/s")
 		})
 	}
+}
+
+func newShopper(i int) shopper {
+	name := fmt.Sprintf("service-%d", i)
+	labels := LabelsOf(map[string]string{"app": name, "tier": "web", "pod-template-hash": "5d4f8c7b9"})
+	var s shopper
+	var ready []Address
+	for j := range podsPerService {
+		p := Pod{
+			Namespace: "ns", Name: fmt.Sprintf("%s-%d", name, j), Labels: labels, Node: "node", Ready: true, Included: true,
+		}
+		binary.BigEndian.PutUint64(p.UID[:], uint64(i*podsPerService+j)*0x9e3779b97f4a7c15)
+		p.IPs[0] = ParseIP(fmt.Sprintf("10.%d.%d.%d", i>>12, i>>4&255, (i&15)<<4+j))
+		s.pods = append(s.pods, p)
+		ready = append(ready, Address{p.UID, p.IPs[0]})
+	}
+	for shown, addresses := range [][]Address{ready[1:], ready} {
+		s.slice[shown] = Slice{Namespace: "ns", Name: name + "-x7k2p", Service: name, Ready: addresses}
+		s.endpoints[shown] = Endpoints{Namespace: "ns", Name: name, Ready: addresses}
+	}
+	return s
+}
+
+// tell tells the tracker of everything, published as wanted.
+func (s *shopper) tell(tr *Tracker) {
+	service := s.slice[1].Service
+	tr.SetNode("node", epoch)
+	tr.SetService(Service{Namespace: "ns", Name: service, Selector: appIs(service)}, epoch)
+	for _, p := range s.pods {
+		tr.SetPod(p, epoch)
+	}
+	tr.SetSlice(s.slice[1], epoch)
+	tr.SetEndpoints(s.endpoints[1], epoch)
 }
 
 // BenchmarkSummary measures a full window.
@@ -58,12 +87,6 @@ func BenchmarkSummary(b *testing.B) {
 		tr.SetSlice(webSlice("s", map[bool][]Address{true: {shown("a")}}[i%2 == 0]...), at(float64(i)/100+0.005))
 	}
 	for b.Loop() {
-		tr.Summary(Query{Now: at(1e6)})
-	}
-}
-
-func benchPod(uid string, labels map[string]string, ready bool) Pod {
-	return Pod{
-		Namespace: "ns", Name: uid, UID: uid, Labels: labels, IPs: []string{"10.0.0.1"}, Ready: ready, Included: true,
+		tr.Summary(Query{Now: at(1e6), Worst: 10})
 	}
 }

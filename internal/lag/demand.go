@@ -7,7 +7,7 @@ import (
 )
 
 // MaxDemand is how many of the newest changes a Demand holds at most.
-const MaxDemand = 100_000
+const MaxDemand = 50_000
 
 // Demand is which Services changed when, and how late each change was seen: what a model of kube-controller-manager
 // replays.
@@ -19,7 +19,7 @@ type Demand struct {
 }
 
 // Change is one change with its outcome in both APIs. A lag is the time from the change until it was published
-// (Class Closed), until the end of the window (Open), or until it was overtaken (Superseded); the Class is empty when
+// (Class Closed), until the end of the window (Open), or until it was overtaken (Superseded); the Class is zero when
 // the change does not concern that API.
 type Change struct {
 	At time.Duration
@@ -30,8 +30,8 @@ type Change struct {
 	SliceLag, EndpointsLag     time.Duration
 	SliceClass, EndpointsClass Class
 	SliceOpen, EndpointsOpen   bool
-	// HandOver says that it met a time without a leader, in either API; Startup that it stood before the tracker looked,
-	// so that neither its time nor its lag is known.
+	// HandOver says that it met a time without a leader, in either API; Startup that it began before the tracker looked, or
+	// while it could not see, so that neither its time nor its lag is known.
 	HandOver, Startup bool
 }
 
@@ -39,7 +39,7 @@ type Change struct {
 func (t *Tracker) Demand(since, now time.Time) Demand {
 	w := t.window(Query{Since: since, Now: now})
 	w.records = slices.DeleteFunc(w.records, func(r record) bool {
-		return !r.outcomes[sliceAPI].changed() && !r.outcomes[endpointsAPI].changed()
+		return !r.outcome(sliceAPI).changed() && !r.outcome(endpointsAPI).changed()
 	})
 	slices.SortStableFunc(w.records, func(a, b record) int { return cmp.Compare(a.at, b.at) })
 	w.records = w.records[max(0, len(w.records)-MaxDemand):]
@@ -59,17 +59,22 @@ func (t *Tracker) Demand(since, now time.Time) Demand {
 	return out
 }
 
-// changed says that the outcome is one of a change.
-func (o outcome) changed() bool { return o.class != "" && o.class != Drift }
+// changed says that the outcome is one of a change that kube-controller-manager acts on.
+func (o outcome) changed() bool { return o.class != 0 && o.class != Drift && o.class != Unacted }
 
 // change returns a record's outcomes at the window's end.
 func (w *window) change(r *record) Change {
-	c := Change{Direction: r.direction}
-	c.SliceClass, c.SliceLag = w.classify(r, r.outcomes[sliceAPI])
-	c.EndpointsClass, c.EndpointsLag = w.classify(r, r.outcomes[endpointsAPI])
-	c.SliceOpen = w.unpublished(r, sliceAPI)
-	c.EndpointsOpen = w.unpublished(r, endpointsAPI)
-	c.HandOver = c.SliceClass == HandOver || c.EndpointsClass == HandOver
-	c.Startup = c.SliceClass == Startup || c.EndpointsClass == Startup
-	return c
+	slice, endpoints := w.see(r, sliceAPI), w.see(r, endpointsAPI)
+	return Change{
+		Direction:  directions[r.way],
+		SliceClass: slice.class, SliceLag: slice.lag,
+		EndpointsClass: endpoints.class, EndpointsLag: endpoints.lag,
+		SliceOpen:     entry{seen: slice, stands: w.stands(r, sliceAPI)}.unpublished(),
+		EndpointsOpen: entry{seen: endpoints, stands: w.stands(r, endpointsAPI)}.unpublished(),
+		HandOver:      slice.class == HandOver || endpoints.class == HandOver,
+		Startup:       slice.unknown() || endpoints.unknown(),
+	}
 }
+
+// unknown says that nobody knows when the change began.
+func (s seen) unknown() bool { return s.class == Startup || s.class == Gap }

@@ -1,45 +1,98 @@
 package lag
 
 import (
+	"bytes"
+	"cmp"
+	"maps"
+	"math/bits"
 	"slices"
 	"time"
 )
 
 // namespace holds the objects of one Kubernetes namespace; selectors never reach across.
 type namespace struct {
-	labels    map[string]string
+	labels    Labels
 	pods      map[string]*pod
 	services  map[string]*service
 	slices    map[string]*published
 	endpoints map[string]*published
 	// selected finds the Services whose selector asks for a label without looking at all of them. Each Service stands
 	// under one pair of its selector.
-	selected map[label]map[*service]struct{}
+	selected map[Label]map[*service]struct{}
 }
 
-type label struct{ key, value string }
+// each calls f for every known object of a kind.
+func (ns *namespace) each(k Kind, namespace string, f func(namespace, name string)) {
+	switch k {
+	case KindPod:
+		for name := range ns.pods {
+			f(namespace, name)
+		}
+	case KindService:
+		for name, s := range ns.services {
+			if s.managed {
+				f(namespace, name)
+			}
+		}
+	case KindSlice:
+		for name := range ns.slices {
+			f(namespace, name)
+		}
+	case KindEndpoints:
+		for name := range ns.endpoints {
+			f(namespace, name)
+		}
+	case KindNamespace:
+		f("", namespace)
+	case KindNode, kindCount: // not in a namespace
+	}
+}
 
 type pod struct {
 	Pod
 
-	members []*member
+	members *member // the first of its memberships; member.next has the others
+}
+
+func (p *pod) attach(m *member) {
+	m.pod, m.next = p, p.members
+	p.members = m
+}
+
+func (p *pod) detach(m *member) {
+	for at := &p.members; *at != nil; at = &(*at).next {
+		if *at == m {
+			*at = m.next
+			break
+		}
+	}
+	m.pod, m.next = nil, nil
+}
+
+// actedOn says whether kube-controller-manager acts on the step from the Pod to its new state (podEndpointsChanged in
+// k8s.io/endpointslice/util; it compares pointers, so that every update of a terminating Pod counts).
+func (p *pod) actedOn(o Pod) bool {
+	return p.Ready != o.Ready || p.Terminating || o.Terminating || p.IPs != o.IPs || p.Labels != o.Labels
 }
 
 // service is one incarnation of a Service. Records point to it, so it outlives its deletion as long as they do.
 type service struct {
 	Service
 
-	indexed label
+	indexed Label
 	// managed says that it exists and has a selector; otherwise it only keeps what is published under its name.
 	managed bool
 	// overCapacity says that the Endpoints object lacks members that are ready.
 	overCapacity bool
 	wanted       int // members wanted in Endpoints
-	members      map[string]*member
+	members      map[UID]*member
 	sources      []*published // what is published under its name
 }
 
-// published is the ready addresses of one slice or Endpoints object, sorted and without duplicates.
+// collect returns the members as they are now.
+func (s *service) collect() []*member { return slices.Collect(maps.Values(s.members)) }
+
+// published is the ready addresses of one slice or Endpoints object, in its own order.
 type published struct {
 	owner *service
 	in    api
@@ -49,95 +102,152 @@ type published struct {
 // member is a Pod, as a UID, seen from one Service: wanted there, shown there, or both.
 type member struct {
 	service *service
-	uid     string
-	pod     *pod // nil when the Service does not select the Pod, or the Pod is gone or not yet known
+	pod     *pod    // nil when the Service does not select the Pod, or the Pod is gone or not yet known
+	next    *member // of the same Pod
+	uid     UID
 	cells   [apiCount]cell
 }
 
 // cell is what one API should show of a member, and what it shows.
 type cell struct {
-	// want holds the addresses of which one must be shown; empty wants none.
-	want []string
-	// shown holds an address once for each object that shows it as ready.
-	shown []string
+	// shown is an address that is shown as ready, and more has further ones: once for each object that shows one.
+	shown IP
+	more  *[]IP
 	// pending is the record that the next conforming publication ends, or 0.
 	pending recordID
+	// want marks the addresses of the Pod of which one must be shown; 0 wants none.
+	want addresses
 	// fresh says that shown changed since want last did.
 	fresh bool
 }
 
+// addresses is a set of a Pod's addresses: bit i stands for Pod.IPs[i].
+type addresses uint8
+
+func (a addresses) has(i int) bool { return a&(1<<i) != 0 }
+
+func (c *cell) show(ip IP) {
+	switch {
+	case c.shown == (IP{}):
+		c.shown = ip
+	case c.more == nil:
+		c.more = &[]IP{ip}
+	default:
+		*c.more = append(*c.more, ip)
+	}
+}
+
+func (c *cell) hide(ip IP) {
+	var rest []IP
+	if c.more != nil {
+		rest = *c.more
+	}
+	switch i := slices.Index(rest, ip); {
+	case i >= 0:
+		rest = slices.Delete(rest, i, i+1)
+	case c.shown != ip:
+		return
+	case len(rest) > 0:
+		c.shown = rest[0]
+		rest = slices.Delete(rest, 0, 1)
+	default:
+		c.shown = IP{}
+	}
+	if len(rest) == 0 {
+		c.more = nil
+	} else {
+		*c.more = rest
+	}
+}
+
 // conforms says whether what is published is what is wanted: one address of the Pod shown and none that it no longer
 // has, or nothing at all. One family of a dual-stack Service is enough.
-func (c *cell) conforms() bool {
-	if len(c.want) == 0 {
-		return len(c.shown) == 0
+func (m *member) conforms(in api) bool {
+	c := &m.cells[in]
+	if c.want == 0 || c.shown == (IP{}) {
+		return c.want == 0 && c.shown == (IP{})
 	}
-	for _, ip := range c.shown {
-		if !slices.Contains(c.want, ip) {
-			return false
-		}
-	}
-	return len(c.shown) > 0
-}
-
-func (c *cell) idle() bool {
-	return len(c.want) == 0 && len(c.shown) == 0 && c.pending == 0
-}
-
-// direction is the one a difference of the cell has to be closed in.
-func (c *cell) direction() Direction {
-	if len(c.want) == 0 {
-		return DirectionRemoval
-	}
-	return DirectionAddition
-}
-
-// selects says whether the Service's selector matches the labels.
-func (s *service) selects(labels map[string]string) bool {
-	if !s.managed {
+	if !m.wanted(c.want, c.shown) {
 		return false
 	}
-	for k, v := range s.Selector {
-		if got, ok := labels[k]; !ok || got != v {
-			return false
+	if c.more != nil {
+		for _, ip := range *c.more {
+			if !m.wanted(c.want, ip) {
+				return false
+			}
 		}
 	}
 	return true
 }
 
-// wants returns the addresses of which the API must show one as ready, following podToEndpoint of the EndpointSlice
-// controller and syncService of the Endpoints controller; empty if the Pod must not be shown.
-func (s *service) wants(p *pod, in api) []string {
-	if !s.managed || p == nil || !p.Included || (!s.PublishNotReady && (!p.Ready || p.Terminating)) {
-		return nil
-	}
-	families := s.Families
-	if in == endpointsAPI {
-		if len(s.NeedsPort) > 0 && !slices.ContainsFunc(s.NeedsPort, p.hasPort) {
-			return nil
+func (m *member) wanted(want addresses, ip IP) bool {
+	for i := range maxIPs {
+		if want.has(i) && m.pod.IPs[i] == ip {
+			return true
 		}
-		families = families[:min(1, len(families))]
 	}
-	return addressesIn(p.IPs, families)
+	return false
 }
 
-func (p *pod) hasPort(name string) bool { return slices.Contains(p.PortNames, name) }
+func (c *cell) idle() bool { return c.want == 0 && c.shown == (IP{}) && c.pending == 0 }
 
-// addressesIn returns the addresses of the given families, without a copy when that is all of them.
-func addressesIn(ips []string, families []Family) []string {
-	foreign := func(ip string) bool { return !slices.Contains(families, familyOf(ip)) }
-	if len(families) == 0 || !slices.ContainsFunc(ips, foreign) {
-		return ips
+// way is the direction that a difference of the cell has to be closed in.
+func (c *cell) way() way { return wayOf(c.want) }
+
+func wayOf(want addresses) way {
+	if want == 0 {
+		return removal
 	}
-	return slices.DeleteFunc(slices.Clone(ips), foreign)
+	return addition
 }
 
-func (s *service) member(uid string) *member {
+// selects says whether the Service's selector matches the labels.
+func (s *service) selects(labels Labels) bool { return s.managed && labels.include(s.Selector) }
+
+// wants returns the addresses of which the API must show one as ready, following reconcileByAddressType and podToEndpoint
+// of k8s.io/endpointslice and syncService of the Endpoints controller; 0 if the Pod must not be shown.
+func (t *Tracker) wants(s *service, p *pod, in api) addresses {
+	if !s.managed || p == nil || !p.Included {
+		return 0
+	}
+	if !s.PublishNotReady && (!p.Ready || p.Terminating) {
+		return 0
+	}
+	if in == endpointsAPI {
+		if !s.NeedsPort.IsEmpty() && !s.NeedsPort.meets(p.Ports) {
+			return 0
+		}
+		return p.addressesIn(s.Families[:min(1, len(s.Families))])
+	}
+	if !s.PublishNotReady && !t.exists(p.Node) {
+		return 0
+	}
+	return p.addressesIn(s.Families)
+}
+
+// exists says whether a Node does, as far as is known.
+func (t *Tracker) exists(node string) bool {
+	_, exists := t.nodes[node]
+	return exists || t.nodes == nil
+}
+
+// addressesIn returns the Pod's addresses of the given families; all if none is given.
+func (p *pod) addressesIn(families []Family) addresses {
+	var out addresses
+	for i, ip := range p.IPs {
+		if ip != (IP{}) && (len(families) == 0 || slices.Contains(families, ip.Family())) {
+			out |= 1 << i
+		}
+	}
+	return out
+}
+
+func (s *service) member(uid UID) *member {
 	m := s.members[uid]
 	if m == nil {
 		m = &member{service: s, uid: uid}
 		if s.members == nil {
-			s.members = map[string]*member{}
+			s.members = map[UID]*member{}
 		}
 		s.members[uid] = m
 	}
@@ -151,90 +261,135 @@ func (m *member) drop() {
 	}
 }
 
+// event is something that may change what is wanted of a member.
+type event struct {
+	by Kind
+	// acted says that kube-controller-manager looks at the Service because of it.
+	acted bool
+	at    time.Time
+	// ips are the addresses that the Pod had before.
+	ips [maxIPs]IP
+}
+
 // match brings the Pod's memberships in line with its labels and evaluates all of them.
-func (t *Tracker) match(ns *namespace, p *pod, at time.Time) {
-	touched := p.members
-	p.members = nil
-	for _, m := range touched {
+func (t *Tracker) match(ns *namespace, p *pod, e event) {
+	var left *member
+	for m := p.members; m != nil; {
+		following := m.next
 		if !m.service.selects(p.Labels) {
-			m.pod = nil
+			p.detach(m)
+			m.next, left = left, m
 		}
+		m = following
 	}
-	for k, v := range p.Labels {
-		for s := range ns.selected[label{k, v}] {
+	for k, v := range p.Labels.All() {
+		for s := range ns.selected[Label{k, v}] {
 			if s.selects(p.Labels) {
-				m := s.member(p.UID)
-				m.pod = p
-				p.members = append(p.members, m)
+				if m := s.member(p.UID); m.pod == nil {
+					p.attach(m)
+				}
 			}
 		}
 	}
-	for _, m := range touched {
-		if m.pod == nil {
-			t.evaluate(m, at)
-		}
+	for left != nil {
+		m := left
+		left, m.next = m.next, nil
+		t.evaluate(m, e)
 	}
-	for _, m := range p.members {
-		t.evaluate(m, at)
+	t.evaluateAll(p, e)
+}
+
+// evaluateAll evaluates all memberships of a Pod.
+func (t *Tracker) evaluateAll(p *pod, e event) {
+	for m := p.members; m != nil; m = m.next {
+		t.evaluate(m, e)
 	}
 }
 
 // evaluate compares what is wanted of a member with what was wanted before and opens or ends changes. Both APIs share
 // one record when they change in the same direction.
-func (t *Tracker) evaluate(m *member, at time.Time) {
-	var ids [2]recordID // by direction: removal, addition
+func (t *Tracker) evaluate(m *member, e event) {
+	var ids [wayCount]recordID
 	for in := range apiCount {
 		c := &m.cells[in]
-		want := m.service.wants(m.pod, in)
-		if slices.Equal(want, c.want) {
-			c.want = want // the newer slice, so that the older Pod can be collected
+		want := t.wants(m.service, m.pod, in)
+		if m.wantsTheSame(c.want, want, e.ips) {
+			c.want = want // The same addresses, perhaps in another order.
 			continue
 		}
 		if in == endpointsAPI {
-			t.countWanted(m.service, min(1, len(want))-min(1, len(c.want)), at)
+			t.countWanted(m.service, c.want, want, e.at)
 		}
 		c.want = want
 		if !t.synced {
 			continue
 		}
-		id := &ids[min(1, len(want))]
+		id := &ids[wayOf(want)]
 		if *id == 0 {
-			*id = t.records.add(m.service, c.direction(), at)
+			*id = t.begin(m.service, wayOf(want), e.by, e.at)
 		}
-		t.wantChanged(m, in, *id, at)
+		t.wantChanged(m, in, *id, e)
 	}
 	m.drop()
 }
 
+// wantsTheSame says whether the wanted addresses are those that were wanted before, of the addresses that the Pod had.
+func (m *member) wantsTheSame(before, want addresses, had [maxIPs]IP) bool {
+	switch {
+	case before == 0 || want == 0:
+		return before == want
+	case m.pod.IPs == had:
+		return before == want
+	case bits.OnesCount8(uint8(before)) != bits.OnesCount8(uint8(want)):
+		return false
+	}
+	for i, ip := range had {
+		if before.has(i) && !m.wanted(want, ip) {
+			return false
+		}
+	}
+	return true
+}
+
 // countWanted keeps the number of members wanted in Endpoints and notices when one object can no longer show them.
-func (t *Tracker) countWanted(s *service, change int, at time.Time) {
+func (t *Tracker) countWanted(s *service, before, after addresses, at time.Time) {
 	fitted := s.wanted <= endpointsCapacity
-	s.wanted += change
+	if before != 0 {
+		s.wanted--
+	}
+	if after != 0 {
+		s.wanted++
+	}
 	if fitted && s.wanted > endpointsCapacity {
 		t.cut(s, at)
 	}
 }
 
 // wantChanged ends what was pending for the member and gives the new change its outcome or leaves it open.
-func (t *Tracker) wantChanged(m *member, in api, id recordID, at time.Time) {
+func (t *Tracker) wantChanged(m *member, in api, id recordID, e event) {
 	c := &m.cells[in]
-	fresh := c.fresh
+	fresh, conforms := c.fresh, m.conforms(in)
 	c.fresh = false
-	t.records.supersede(c.pending, in, at)
-	switch {
-	case m.service.cutsOff(in):
-		t.records.settle(id, in, OverCapacity)
-	case !c.conforms():
-		t.records.open(id, in, Open)
-		c.pending = id
-		return
-	case fresh: // the published object overtook the Pod on its way here
-		t.records.settle(id, in, Closed)
-		t.records.explain(c.pending, in)
-	default:
-		t.records.settle(id, in, NotNeeded)
+	if fresh && conforms {
+		t.explain(c.pending, in, e.at)
+	} else {
+		t.end(c.pending, in, Superseded, e.at)
 	}
 	c.pending = 0
+	switch {
+	case m.service.cutsOff(in):
+		t.settle(id, in, OverCapacity)
+	case !conforms && e.acted:
+		t.open(id, in, Open)
+		c.pending = id
+	case !conforms:
+		t.open(id, in, Unacted)
+		c.pending = id
+	case fresh: // the published object overtook the Pod on its way here
+		t.settle(id, in, Closed)
+	default:
+		t.settle(id, in, NotNeeded)
+	}
 }
 
 // cutsOff says that the API cannot show all members of the Service, so that a missing one means nothing.
@@ -249,24 +404,47 @@ func (t *Tracker) shownChanged(m *member, in api, at time.Time) {
 	c.fresh = true
 	switch {
 	case !t.synced || !m.service.managed:
-	case c.conforms():
-		t.records.close(c.pending, in, at)
+	case m.conforms(in):
+		t.end(c.pending, in, Closed, at)
 		c.pending = 0
 	case c.pending == 0 && !m.service.cutsOff(in):
-		c.pending = t.records.add(m.service, c.direction(), at)
-		t.records.open(c.pending, in, Drift)
+		c.pending = t.begin(m.service, c.way(), in.kind(), at)
+		t.open(c.pending, in, Drift)
 	}
 	m.drop()
 }
 
 // publish replaces what an object shows, in one step for each member: an address that only moves inside the object was
-// never gone.
+// never gone. kube-controller-manager keeps the order of what stays, so that usually one address in the middle differs.
 func (t *Tracker) publish(p *published, ready []Address, at time.Time) {
-	ready = slices.Clone(ready)
-	slices.SortFunc(ready, compareAddress)
-	ready = slices.Compact(ready)
-	before, after := p.ready, ready
-	p.ready = ready
+	head, tail, shorter := 0, 0, min(len(p.ready), len(ready))
+	for head < shorter && p.ready[head] == ready[head] {
+		head++
+	}
+	for tail < shorter-head && p.ready[len(p.ready)-1-tail] == ready[len(ready)-1-tail] {
+		tail++
+	}
+	end := len(p.ready) - tail
+	before := append(t.before[:0], p.ready[head:end]...)
+	after := append(t.after[:0], ready[head:len(ready)-tail]...)
+	if cap(p.ready) < len(ready) {
+		p.ready = slices.Clone(ready) // Exactly as large as needed: most objects never grow.
+	} else {
+		p.ready = slices.Replace(p.ready, head, end, after...)
+	}
+	t.before, t.after = before, after
+	slices.SortFunc(before, compareAddress)
+	slices.SortFunc(after, compareAddress)
+	touched := t.swap(p, before, after)
+	for _, m := range touched {
+		t.shownChanged(m, p.in, at)
+	}
+	clear(touched)
+}
+
+// swap hides and shows what differs between two sorted lists of addresses, and returns the members that it touched. The
+// result is good until the next call.
+func (t *Tracker) swap(p *published, before, after []Address) []*member {
 	touched := t.touched[:0]
 	for len(before) > 0 || len(after) > 0 {
 		var order int
@@ -280,37 +458,94 @@ func (t *Tracker) publish(p *published, ready []Address, at time.Time) {
 		}
 		switch {
 		case order < 0:
-			touched = append(touched, p.owner.hide(before[0], p.in))
+			touched = append(touched, p.hide(before[0]))
 			before = before[1:]
 		case order > 0:
-			touched = append(touched, p.owner.show(after[0], p.in))
+			touched = append(touched, p.show(after[0]))
 			after = after[1:]
 		default:
 			before, after = before[1:], after[1:]
 		}
 	}
-	for _, m := range touched {
-		t.shownChanged(m, p.in, at)
-	}
-	clear(touched)
-	t.touched = touched[:0]
+	t.touched = touched
+	return touched
 }
 
-func (s *service) show(a Address, in api) *member {
-	m := s.member(a.PodUID)
-	c := &m.cells[in]
-	c.shown = append(c.shown, a.IP)
+func (p *published) show(a Address) *member {
+	m := p.owner.member(a.PodUID)
+	m.cells[p.in].show(a.IP)
 	return m
 }
 
-func (s *service) hide(a Address, in api) *member {
-	m := s.member(a.PodUID)
-	c := &m.cells[in]
-	if i := slices.Index(c.shown, a.IP); i >= 0 {
-		c.shown = slices.Delete(c.shown, i, i+1)
-	}
-	if len(c.shown) == 0 {
-		c.shown = nil
-	}
+func (p *published) hide(a Address) *member {
+	m := p.owner.member(a.PodUID)
+	m.cells[p.in].hide(a.IP)
 	return m
+}
+
+func compareAddress(a, b Address) int {
+	return cmp.Or(bytes.Compare(a.PodUID[:], b.PodUID[:]), bytes.Compare(a.IP[:], b.IP[:]))
+}
+
+// service returns the Service of that name, known already or not.
+func (ns *namespace) service(name string) *service {
+	s := ns.services[name]
+	if s == nil {
+		s = &service{Service: Service{Name: name}}
+		ns.services[name] = s
+	}
+	return s
+}
+
+// attach returns an empty published object of the named Service.
+func (ns *namespace) attach(name string, in api) *published {
+	p := &published{owner: ns.service(name), in: in}
+	p.owner.sources = append(p.owner.sources, p)
+	return p
+}
+
+// forget drops a Service that does not exist and under whose name nothing is published.
+func (ns *namespace) forget(name string) {
+	if s := ns.services[name]; s != nil && !s.managed && len(s.sources) == 0 {
+		delete(ns.services, name)
+	}
+}
+
+// index files a managed Service under the pair of its selector that the fewest others share.
+func (ns *namespace) index(s *service) {
+	ns.unindex(s)
+	best := -1
+	for k, v := range s.Selector.All() {
+		if n := len(ns.selected[Label{k, v}]); best < 0 || n < best {
+			s.indexed, best = Label{k, v}, n
+		}
+	}
+	if best < 0 {
+		return
+	}
+	if ns.selected[s.indexed] == nil {
+		ns.selected[s.indexed] = map[*service]struct{}{}
+	}
+	ns.selected[s.indexed][s] = struct{}{}
+}
+
+func (ns *namespace) unindex(s *service) {
+	delete(ns.selected[s.indexed], s)
+	if len(ns.selected[s.indexed]) == 0 {
+		delete(ns.selected, s.indexed)
+	}
+}
+
+// rematch attaches and detaches the Pods of the namespace after a Service's selector changed; the caller evaluates.
+func (ns *namespace) rematch(s *service) {
+	for _, p := range ns.pods {
+		m := s.members[p.UID]
+		attached := m != nil && m.pod != nil
+		switch selected := s.selects(p.Labels); {
+		case selected && !attached:
+			p.attach(s.member(p.UID))
+		case !selected && attached:
+			p.detach(m)
+		}
+	}
 }

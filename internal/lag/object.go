@@ -1,6 +1,23 @@
 package lag
 
-import "strings"
+// Kind is a kind of object that a tracker is fed with.
+type Kind uint8
+
+// The kinds. Of nodes and namespaces only names and labels matter.
+const (
+	KindPod Kind = iota
+	KindService
+	KindSlice
+	KindEndpoints
+	KindNode
+	KindNamespace
+	kindCount
+)
+
+var kindNames = [kindCount]string{"pods", "services", "endpointslices", "endpoints", "nodes", "namespaces"}
+
+// String returns the kind's resource as the API names it.
+func (k Kind) String() string { return kindNames[k] }
 
 // Resource is the API in which a change becomes visible.
 type Resource string
@@ -35,15 +52,20 @@ const (
 // (maxCapacity in pkg/controller/endpoint).
 const endpointsCapacity = 1000
 
-// Pod is what decides about a Pod's membership. The tracker keeps Labels, IPs and PortNames: they must not be changed
-// after the call.
+// maxIPs is how many addresses a Pod has at most: one of each family (validatePodIPs in pkg/apis/core/validation).
+const maxIPs = 2
+
+// Pod is what decides about a Pod's membership.
 type Pod struct {
-	Namespace, Name, UID string
-	Labels               map[string]string
-	// IPs are the addresses of status.podIPs (or status.podIP).
-	IPs []string
-	// PortNames are the named container ports, as protocol/name ("TCP/http").
-	PortNames []string
+	Namespace, Name string
+	UID             UID
+	Labels          Labels
+	// IPs are the addresses of status.podIPs, in order; zero where there is none.
+	IPs [maxIPs]IP
+	// Node is spec.nodeName.
+	Node string
+	// Ports are the named container ports.
+	Ports PortNames
 	// Ready is the Pod's Ready condition alone.
 	Ready bool
 	// Terminating says that the deletion timestamp is set.
@@ -52,30 +74,30 @@ type Pod struct {
 	Included bool
 }
 
-// Service is what decides about a Service's members. The tracker keeps the maps and slices: they must not be changed
-// after the call.
+// Service is what decides about a Service's members. The tracker keeps Families: it must not be changed after the call.
 type Service struct {
 	Namespace, Name string
-	Labels          map[string]string
+	Labels          Labels
 	// NamespaceLabels is filled in for Query.Measured; SetService ignores it.
-	NamespaceLabels map[string]string
+	NamespaceLabels Labels
 	// Selector is empty when kube-controller-manager does not manage the endpoints: no selector, or ExternalName.
-	Selector map[string]string
+	Selector Labels
 	// PublishNotReady is spec.publishNotReadyAddresses.
 	PublishNotReady bool
 	// Families are spec.ipFamilies, the primary one first; empty accepts any address.
 	Families []Family
-	// NeedsPort lists the named target ports, as protocol/name, when all target ports are named: a Pod that has none of
-	// them is in no Endpoints object (but in a slice without ports). Empty needs none.
-	NeedsPort []string
+	// NeedsPort lists the named target ports when all target ports are named: a Pod that has none of them is in no
+	// Endpoints object (but in a slice without ports). Empty needs none.
+	NeedsPort PortNames
 }
 
 // Address is one address that a published object shows as ready.
 type Address struct {
-	PodUID, IP string
+	PodUID UID
+	IP     IP
 }
 
-// Slice is an EndpointSlice of the EndpointSlice controller. The tracker keeps Ready.
+// Slice is an EndpointSlice of the EndpointSlice controller. The tracker does not keep Ready.
 type Slice struct {
 	Namespace, Name string
 	// Service is the label kubernetes.io/service-name.
@@ -83,20 +105,14 @@ type Slice struct {
 	Ready   []Address
 }
 
-// Endpoints is an Endpoints object of the Endpoints controller; it is named after its Service. The tracker keeps Ready.
+// Endpoints is an Endpoints object of the Endpoints controller; it is named after its Service. The tracker does not keep
+// Ready.
 type Endpoints struct {
 	Namespace, Name string
 	Ready           []Address
 	// OverCapacity says that ready addresses were cut off: annotation endpoints.kubernetes.io/over-capacity with nothing
 	// but ready addresses left (addresses that are not ready are cut first and do not matter here).
 	OverCapacity bool
-}
-
-func familyOf(ip string) Family {
-	if strings.Contains(ip, ":") {
-		return FamilyIPv6
-	}
-	return FamilyIPv4
 }
 
 // api numbers the resources for arrays.
@@ -109,3 +125,22 @@ const (
 )
 
 var resources = [apiCount]Resource{ResourceEndpointSlice, ResourceEndpoints}
+
+// kind is the kind of object in which the API publishes.
+func (in api) kind() Kind {
+	if in == sliceAPI {
+		return KindSlice
+	}
+	return KindEndpoints
+}
+
+// way numbers the directions for arrays.
+type way uint8
+
+const (
+	removal way = iota
+	addition
+	wayCount
+)
+
+var directions = [wayCount]Direction{DirectionRemoval, DirectionAddition}

@@ -1,6 +1,7 @@
 package lag
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"time"
@@ -14,6 +15,8 @@ type Query struct {
 	Since time.Time
 	// Measured chooses the Services; nil takes all. It is called once for each Service in the window.
 	Measured func(Service) bool
+	// Worst is how many Services Summary.Worst lists at most.
+	Worst int
 }
 
 // Quantile is a percentile of lags. LowerBound says that it rests on a change still open, which counts with its age:
@@ -23,21 +26,33 @@ type Quantile struct {
 	LowerBound bool
 }
 
-// Stat is the lag of one Resource in one Direction. Changes = Closed + Open + Superseded + NotNeeded + Startup + HandOver
-// + OverCapacity.
+// Stat is the lag of one Resource in one Direction. Every change is counted in one class: Changes = Closed + Open +
+// Superseded + NotNeeded + Startup + Gap + HandOver + OverCapacity + Unacted.
 type Stat struct {
 	Resource  Resource
 	Direction Direction
 
-	Changes, Closed, Open                                  int
-	Superseded, NotNeeded, Startup, HandOver, OverCapacity int
+	Changes, Closed, Open                                                int
+	Superseded, NotNeeded, Startup, Gap, HandOver, OverCapacity, Unacted int
 	// Drift counts published states that left the desired one by themselves; they are not changes.
 	Drift int
 
-	// P50, P90, P99 and Max run over the Closed and Open changes; zero without any.
-	P50, P90, P99, Max Quantile
+	// P50, P90, P99, P999 and Max run over the samples: the Closed and Open changes, zero without any.
+	P50, P90, P99, P999, Max Quantile
+	// Marked counts the samples that ended while the watch of what is published was broken: their lag may be too long by
+	// the length of the gap, and ErrorBound says so.
+	Marked int
+	// AfterRestart counts the samples that began within a minute after a leader appeared.
+	AfterRestart int
+	// Episodes counts the bursts that the samples came in: one begins half a minute or more after the last sample of the
+	// one before. Samples of one episode hang together, so that a percentile from one or two says little about the next.
+	Episodes int
 	// OldestOpen is the age of the oldest change that is open, hand-over included.
 	OldestOpen time.Duration
+	// StartupOpen counts the differences of class Startup that still stand, and OldestStartup is for how long one did, or
+	// does, at least: since the tracker began to look.
+	StartupOpen   int
+	OldestStartup time.Duration
 	// WrongEndpointSeconds adds up how long each difference that began in the window stood, of whatever class: ready but
 	// missing, or gone but present. Over capacity is left out.
 	WrongEndpointSeconds float64
@@ -46,11 +61,49 @@ type Stat struct {
 // Samples is the number of changes that the percentiles run over.
 func (s Stat) Samples() int { return s.Closed + s.Open }
 
+// ServiceStat is what became of one Service's changes, in the worse API each.
+type ServiceStat struct {
+	Namespace, Name string
+	// Changes and Open count samples, those of both APIs.
+	Changes, Open int
+	// Max is the longest lag.
+	Max Quantile
+	// WrongEndpointSeconds is as in Stat, both APIs together.
+	WrongEndpointSeconds float64
+}
+
+// Blindness is a time in which the watch of a kind did not tell what happened. To is zero while it lasts.
+type Blindness struct {
+	Kind     Kind
+	From, To time.Time
+}
+
 // Summary is what a window shows: six Stats, each Resource in each Direction.
 type Summary struct {
 	Stats []Stat
-	// From and To are the window; From is later than Query.Since when older changes were pushed out.
+	// HandOver are the same rows over the changes that met a time without a leader, which are in no percentile of Stats.
+	HandOver []Stat
+	// AfterRestart are the same rows over the samples of Stats that began within a minute after a leader appeared.
+	AfterRestart []Stat
+	// From and To are the window; From is later than Query.Since when older changes were pushed out. Those of them that are
+	// not published yet are in all figures nevertheless.
 	From, To time.Time
+
+	// Removal is the 99.9th percentile of all removals in both APIs, those that met a time without a leader included, and
+	// Removals is their number: a Pod that goes on serving for that long is not missed by those who read what is
+	// published. Below 1,000 it is the longest.
+	Removal  Quantile
+	Removals int
+
+	// ErrorBound is by how much the lag of any sample may be wrong, given what SetDelay and SetReceiving told. BoundKnown
+	// says that they told it for every sample.
+	ErrorBound time.Duration
+	BoundKnown bool
+	// Blind are the gaps that the window meets, by kind and time.
+	Blind []Blindness
+
+	// Worst are the Services with the most wrong endpoint seconds, the worst first; at most Query.Worst.
+	Worst []ServiceStat
 }
 
 // Stat returns the row of a Resource and Direction; the zero Stat if there is none.
@@ -66,191 +119,224 @@ func (s Summary) Stat(r Resource, d Direction) Stat {
 // Summary returns the lag in a window. It holds the tracker's lock only while it copies the window.
 func (t *Tracker) Summary(q Query) Summary {
 	w := t.window(q)
-	out := Summary{From: w.start, To: q.Now}
+	count := newCount(&w)
+	for i := range w.records {
+		count.add(&w.records[i])
+	}
+	return Summary{
+		Stats: count.all.rows(), HandOver: count.handOver.rows(), AfterRestart: count.afterRestart.rows(),
+		From: w.start, To: q.Now,
+		Removal: quantile(sorted(count.removals), removalPercentile), Removals: len(count.removals),
+		ErrorBound: count.bound, BoundKnown: count.boundKnown,
+		Blind: w.blindness(), Worst: worst(count.services, q.Worst),
+	}
+}
+
+// removalPercentile is the share of removals that a Pod's farewell should cover.
+const removalPercentile = 0.999
+
+// count is a window being counted.
+type count struct {
+	window                      *window
+	all, handOver, afterRestart table
+	removals                    []sample
+	services                    map[*service]*ServiceStat
+	bound                       time.Duration
+	boundKnown                  bool
+}
+
+func newCount(w *window) *count {
+	return &count{
+		window: w, all: newTable(), handOver: newTable(), afterRestart: newTable(),
+		services: map[*service]*ServiceStat{}, boundKnown: true,
+	}
+}
+
+// add counts one record in both APIs.
+func (c *count) add(r *record) {
 	for in := range apiCount {
-		out.Stats = append(out.Stats, w.stats(in)...)
-	}
-	return out
-}
-
-// window is a copy of the records between two times.
-type window struct {
-	base       time.Time
-	start      time.Time
-	from, to   time.Duration
-	records    []record
-	leaderless []span
-}
-
-// holds says whether a record opened in the window.
-func (w *window) holds(r *record) bool { return r.at >= w.from && r.at <= w.to }
-
-// window copies the records of a query.
-func (t *Tracker) window(q Query) window {
-	w, all := t.copyWindow(q)
-	if q.Measured == nil {
-		return w
-	}
-	measured := make(map[*service]bool, len(all))
-	for s, value := range all {
-		measured[s] = q.Measured(value)
-	}
-	w.records = slices.DeleteFunc(w.records, func(r record) bool { return !measured[r.service] })
-	return w
-}
-
-// copyWindow copies the records of a query and, if it asks for a choice, the Services they are of.
-func (t *Tracker) copyWindow(q Query) (window, map[*service]Service) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.records.base.IsZero() {
-		return window{start: q.Since}, nil
-	}
-	w := window{base: t.records.base, start: q.Since, from: q.Since.Sub(t.records.base), to: t.records.since(q.Now)}
-	w.leaderless = slices.Clone(t.leaderless)
-	var all map[*service]Service
-	if q.Measured != nil {
-		all = map[*service]Service{}
-	}
-	oldest, n := forever, 0
-	for i := range t.records.ring {
-		oldest = min(oldest, t.records.ring[i].at)
-		if w.holds(&t.records.ring[i]) {
-			n++
-		}
-	}
-	w.records = make([]record, 0, n)
-	for i := range t.records.ring {
-		r := &t.records.ring[i]
-		if !w.holds(r) {
+		if r.classes[in] == 0 {
 			continue
 		}
-		w.records = append(w.records, *r)
-		if _, known := all[r.service]; all != nil && !known {
-			all[r.service] = t.describe(r.service)
+		s := c.window.see(r, in)
+		restarted := c.window.stratum(r, s) == StratumAfterRestart
+		e := entry{record: r, seen: s, stands: c.window.stands(r, in), restarted: restarted}
+		c.all.add(in, e)
+		if s.class == HandOver {
+			c.handOver.addAsSample(in, e)
+		} else if restarted && s.sample() {
+			c.afterRestart.add(in, e)
 		}
+		if r.way == removal && (s.sample() || s.class == HandOver) {
+			c.removals = append(c.removals, newSample(s.lag, e.unpublished()))
+		}
+		if s.sample() {
+			late, known := c.window.late(r, s)
+			c.bound, c.boundKnown = max(c.bound, late), c.boundKnown && known
+		}
+		c.addService(e)
 	}
-	if pushedOut := int(t.records.last) > len(t.records.ring); pushedOut && oldest > w.from || q.Since.IsZero() {
-		w.start = t.records.base.Add(min(oldest, w.to))
-	}
-	return w, all
 }
 
-// OldestOpen returns when the oldest change was made that is not published by now in one of the APIs, of those made at
-// floor or later. It is false if there is none.
-func (t *Tracker) OldestOpen(floor, now time.Time) (time.Time, bool) {
-	w, _ := t.copyWindow(Query{Since: floor, Now: now})
-	oldest := forever
-	for i := range w.records {
-		r := &w.records[i]
-		for in := range apiCount {
-			if r.outcomes[in].class != "" && w.unpublished(r, in) {
-				oldest = min(oldest, r.at)
+func (c *count) addService(e entry) {
+	s := c.services[e.record.service]
+	if s == nil {
+		s = &ServiceStat{Namespace: e.record.service.Namespace, Name: e.record.service.Name}
+		c.services[e.record.service] = s
+	}
+	if e.seen.class != OverCapacity {
+		s.WrongEndpointSeconds += e.seen.lag.Seconds()
+	}
+	if !e.seen.sample() {
+		return
+	}
+	s.Changes++
+	if e.seen.class == Open {
+		s.Open++
+	}
+	if e.seen.lag > s.Max.Value {
+		s.Max = Quantile{e.seen.lag, e.seen.class == Open}
+	}
+}
+
+// worst returns the n Services that were wrong for longest.
+func worst(services map[*service]*ServiceStat, n int) []ServiceStat {
+	if n <= 0 {
+		return nil
+	}
+	out := make([]ServiceStat, 0, len(services))
+	for _, s := range services {
+		if s.WrongEndpointSeconds > 0 {
+			out = append(out, *s)
+		}
+	}
+	slices.SortFunc(out, func(a, b ServiceStat) int {
+		return cmp.Or(cmp.Compare(b.WrongEndpointSeconds, a.WrongEndpointSeconds),
+			cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+	return slices.Clip(out[:min(n, len(out))])
+}
+
+// blindness returns the gaps that the window meets.
+func (w *window) blindness() []Blindness {
+	var out []Blindness
+	for k, all := range w.gaps {
+		for _, gap := range all {
+			if gap.to < w.from || gap.from > w.to {
+				continue
 			}
+			b := Blindness{Kind: Kind(k), From: w.base.Add(gap.from)}
+			if gap.to <= w.to {
+				b.To = w.base.Add(gap.to)
+			}
+			out = append(out, b)
 		}
-	}
-	return w.base.Add(min(oldest, w.to)), oldest != forever
-}
-
-// describe returns the Service with its namespace's labels.
-func (t *Tracker) describe(s *service) Service {
-	out := s.Service
-	if ns := t.namespaces[out.Namespace]; ns != nil {
-		out.NamespaceLabels = ns.labels
 	}
 	return out
 }
 
-// classify returns what an outcome is at the window's end, and how long it had stood until then.
-func (w *window) classify(r *record, o outcome) (Class, time.Duration) {
-	class, lag := o.class, o.lag
-	if age := w.to - r.at; lag == standing || lag > age {
-		lag = age
-		if class == Closed || class == Superseded {
-			class = Open
-		}
-	}
-	if (class == Open || class == Closed) && handedOver(w.leaderless, r.at, r.at+lag) {
-		return HandOver, lag
-	}
-	return class, lag
+// entry is a record as seen in one API.
+type entry struct {
+	record            *record
+	seen              seen
+	stands, restarted bool
 }
 
-// unpublished says that a change had not been published at the window's end, whether a leader was there or not.
-func (w *window) unpublished(r *record, in api) bool {
-	o := r.outcomes[in]
-	ended := o.lag != standing && o.lag <= w.to-r.at
-	return !ended && (o.class == Open || o.class == Closed || o.class == Superseded)
+// unpublished says that the change had not been published at the window's end, whether a leader was there or not.
+func (e entry) unpublished() bool {
+	return e.stands && (e.seen.class == Open || e.seen.class == HandOver)
 }
+
+// table is the six rows of a Summary being counted.
+type table [apiCount][1 + wayCount]tally
 
 // tally is a Stat being counted, with the samples its percentiles run over.
 type tally struct {
 	Stat
 
 	samples []sample
+	last    time.Duration // when the latest sample began
 }
 
-// stats returns the rows of one Resource: any direction, additions, removals.
-func (w *window) stats(in api) []Stat {
-	additions := tally{Stat: Stat{Resource: resources[in], Direction: DirectionAddition}}
-	removals := tally{Stat: Stat{Resource: resources[in], Direction: DirectionRemoval}}
-	for i := range w.records {
-		switch r := &w.records[i]; {
-		case r.outcomes[in].class == "":
-		case r.direction == DirectionAddition:
-			additions.add(w, r, in)
-		default:
-			removals.add(w, r, in)
+func newTable() table {
+	var t table
+	for in := range t {
+		t[in][0].Stat = Stat{Resource: resources[in], Direction: DirectionAny}
+		t[in][1+addition].Stat = Stat{Resource: resources[in], Direction: DirectionAddition}
+		t[in][1+removal].Stat = Stat{Resource: resources[in], Direction: DirectionRemoval}
+	}
+	return t
+}
+
+func (t *table) add(in api, e entry) {
+	t[in][0].add(e)
+	t[in][1+e.record.way].add(e)
+}
+
+// addAsSample counts a change that met a time without a leader as the sample that it would have been.
+func (t *table) addAsSample(in api, e entry) {
+	e.seen.class = Closed
+	if e.unpublished() {
+		e.seen.class = Open
+	}
+	t.add(in, e)
+}
+
+// rows returns any direction, additions and removals of each API.
+func (t *table) rows() []Stat {
+	var out []Stat
+	for in := range t {
+		for _, i := range []way{0, 1 + addition, 1 + removal} {
+			out = append(out, t[in][i].rank())
 		}
 	}
-	slices.Sort(additions.samples)
-	slices.Sort(removals.samples)
-	both := merge(&additions, &removals)
-	return []Stat{both.rank(), additions.rank(), removals.rank()}
-}
-
-// add counts one record.
-func (t *tally) add(w *window, r *record, in api) {
-	class, lag := w.classify(r, r.outcomes[in])
-	t.count(class)
-	if class == Open || class == Closed {
-		t.samples = append(t.samples, newSample(lag, class))
-	}
-	if w.unpublished(r, in) {
-		t.OldestOpen = max(t.OldestOpen, lag)
-	}
-	if class != OverCapacity {
-		t.WrongEndpointSeconds += lag.Seconds()
-	}
-}
-
-// merge counts two directions together; their samples are sorted and stay so.
-func merge(a, b *tally) tally {
-	out := tally{Stat: Stat{
-		Resource: a.Resource, Direction: DirectionAny,
-		Changes: a.Changes + b.Changes, Closed: a.Closed + b.Closed, Open: a.Open + b.Open,
-		Superseded: a.Superseded + b.Superseded, NotNeeded: a.NotNeeded + b.NotNeeded, Startup: a.Startup + b.Startup,
-		HandOver: a.HandOver + b.HandOver, OverCapacity: a.OverCapacity + b.OverCapacity, Drift: a.Drift + b.Drift,
-		OldestOpen:           max(a.OldestOpen, b.OldestOpen),
-		WrongEndpointSeconds: a.WrongEndpointSeconds + b.WrongEndpointSeconds,
-	}}
-	out.samples = make([]sample, 0, len(a.samples)+len(b.samples))
-	x, y := a.samples, b.samples
-	for len(x) > 0 && len(y) > 0 {
-		if x[0] <= y[0] {
-			out.samples, x = append(out.samples, x[0]), x[1:]
-		} else {
-			out.samples, y = append(out.samples, y[0]), y[1:]
-		}
-	}
-	out.samples = append(append(out.samples, x...), y...)
 	return out
 }
 
-// rank fills in the percentiles of sorted samples.
+// quiet is what lies between two episodes at least: as long as the worst backlog at the default flags takes to drain, so
+// that one backlog is not taken for several episodes.
+const quiet = 30 * time.Second
+
+// add counts one record.
+func (t *tally) add(e entry) {
+	t.count(e.seen.class)
+	if e.seen.sample() {
+		t.samples = append(t.samples, newSample(e.seen.lag, e.seen.class == Open))
+		t.sampled(e)
+	}
+	if e.unpublished() {
+		t.OldestOpen = max(t.OldestOpen, e.seen.lag)
+	}
+	if e.seen.class == Startup {
+		t.OldestStartup = max(t.OldestStartup, e.seen.lag)
+		if e.stands {
+			t.StartupOpen++
+		}
+	}
+	if e.seen.class != OverCapacity {
+		t.WrongEndpointSeconds += e.seen.lag.Seconds()
+	}
+}
+
+// sampled counts what is said of samples only. Records come in the order in which they were added.
+func (t *tally) sampled(e entry) {
+	if len(t.samples) == 1 || e.record.at-t.last >= quiet {
+		t.Episodes++
+	}
+	t.last = max(t.last, e.record.at)
+	if e.seen.marked {
+		t.Marked++
+	}
+	if e.restarted {
+		t.AfterRestart++
+	}
+}
+
+// rank fills in the percentiles.
 func (t *tally) rank() Stat {
-	t.P50, t.P90 = quantile(t.samples, 0.50), quantile(t.samples, 0.90)
-	t.P99, t.Max = quantile(t.samples, 0.99), quantile(t.samples, 1)
+	s := sorted(t.samples)
+	t.P50, t.P90, t.P99 = quantile(s, 0.50), quantile(s, 0.90), quantile(s, 0.99)
+	t.P999, t.Max = quantile(s, 0.999), quantile(s, 1)
 	return t.Stat
 }
 
@@ -267,34 +353,59 @@ func (s *Stat) count(c Class) {
 		s.NotNeeded++
 	case Startup:
 		s.Startup++
+	case Gap:
+		s.Gap++
 	case HandOver:
 		s.HandOver++
 	case OverCapacity:
 		s.OverCapacity++
+	case Unacted:
+		s.Unacted++
 	case Drift:
 		s.Drift++
 		s.Changes--
+	case classCount:
 	}
 }
 
 // sample is a lag in nanoseconds, shifted by one bit; the lowest bit says that it is still growing. It sorts by lag.
 type sample int64
 
-func newSample(lag time.Duration, c Class) sample {
+func newSample(lag time.Duration, growing bool) sample {
 	s := sample(lag) << 1
-	if c == Open {
+	if growing {
 		s |= 1
 	}
 	return s
 }
 
-// quantile is the nearest-rank percentile of sorted samples: the ⌈p·n⌉-th smallest.
+func sorted(s []sample) []sample {
+	slices.Sort(s)
+	return s
+}
+
+func (s sample) lag() time.Duration { return time.Duration(s >> 1) }
+
+func (s sample) growing() bool { return s&1 == 1 }
+
+// quantile is the nearest-rank percentile of sorted samples: the ⌈p·n⌉-th smallest. Those up to there that still grow
+// may end above it and lift it by as many ranks: it is a lower bound when that could be more than a tenth of it.
 func quantile(sorted []sample, p float64) Quantile {
 	if len(sorted) == 0 {
 		return Quantile{}
 	}
-	s := sorted[max(1, rank(p, len(sorted)))-1]
-	return Quantile{Value: time.Duration(s >> 1), LowerBound: s&1 == 1}
+	k := max(1, rank(p, len(sorted)))
+	at, growing := sorted[k-1], 0
+	for _, s := range sorted[:k] {
+		if s.growing() {
+			growing++
+		}
+	}
+	lifted := k + growing
+	return Quantile{
+		Value:      at.lag(),
+		LowerBound: at.growing() || lifted > len(sorted) || sorted[lifted-1].lag() > at.lag()+at.lag()/10,
+	}
 }
 
 // rank is ⌈p·n⌉, not thrown off by the binary form of p.

@@ -2,35 +2,48 @@ package lag
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"sync"
 	"time"
 )
 
-// DefaultCapacity is how many of the newest changes a Tracker keeps: an hour at 55 changes/s, in about 16 MB.
+// DefaultCapacity is how many of the newest changes a Tracker keeps: an hour at 55 changes/s, in 8 MB.
 const DefaultCapacity = 200_000
 
 // Options sets the bounds of a Tracker; the zero value has the defaults.
 type Options struct {
-	// Capacity is the number of newest changes to keep; 0 means DefaultCapacity.
+	// Capacity is the number of newest changes to keep; 0 means DefaultCapacity. Older ones that are not published yet
+	// are kept besides.
 	Capacity int
+	// Ended hears of every outcome that ends, as it ends. It is called while the tracker is locked: it must be quick and
+	// must not call the tracker.
+	Ended func(Ended)
 }
 
 // Tracker follows the desired and the published membership of every Pod in every Service and records each change. It is
 // safe for concurrent use. Nothing is recorded before Synced.
 type Tracker struct {
+	ended func(Ended)
+
 	mu         sync.Mutex
 	synced     bool
 	namespaces map[string]*namespace
+	nodes      map[string]struct{} // nil until the first is told
 	records    records
-	leaderless []span
-	touched    []*member // scratch of publish
+	totals     [apiCount][wayCount]total
+	leaderless spans
+	gaps       gaps
+	delays     delays
+
+	// scratch of publish
+	before, after []Address
+	touched       []*member
 }
 
 // NewTracker returns an empty tracker.
 func NewTracker(o Options) *Tracker {
 	return &Tracker{
+		ended:      o.Ended,
 		namespaces: map[string]*namespace{},
 		records:    records{capacity: cmp.Or(max(o.Capacity, 0), DefaultCapacity)},
 	}
@@ -44,7 +57,7 @@ func (t *Tracker) namespace(name string) *namespace {
 			services:  map[string]*service{},
 			slices:    map[string]*published{},
 			endpoints: map[string]*published{},
-			selected:  map[label]map[*service]struct{}{},
+			selected:  map[Label]map[*service]struct{}{},
 		}
 		t.namespaces[name] = ns
 	}
@@ -52,7 +65,7 @@ func (t *Tracker) namespace(name string) *namespace {
 }
 
 // SetNamespace tells a namespace's labels, which Query.Measured may ask for.
-func (t *Tracker) SetNamespace(name string, labels map[string]string) {
+func (t *Tracker) SetNamespace(name string, labels Labels) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.namespace(name).labels = labels
@@ -63,15 +76,55 @@ func (t *Tracker) DeleteNamespace(name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if ns := t.namespaces[name]; ns != nil {
-		ns.labels = nil
+		ns.labels = Labels{}
 		t.prune(name, ns)
 	}
 }
 
 // prune forgets a namespace in which nothing is left.
 func (t *Tracker) prune(name string, ns *namespace) {
-	if len(ns.pods)+len(ns.services)+len(ns.slices)+len(ns.endpoints)+len(ns.labels) == 0 {
+	if len(ns.pods)+len(ns.services)+len(ns.slices)+len(ns.endpoints) == 0 && ns.labels.IsEmpty() {
 		delete(t.namespaces, name)
+	}
+}
+
+// SetNode tells that a Node exists. Until the first call every Node is taken to exist; from then on a Pod on a Node that
+// does not is in no slice, unless its Service publishes addresses that are not ready.
+func (t *Tracker) SetNode(name string, at time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	first := t.nodes == nil
+	if first {
+		t.nodes = map[string]struct{}{}
+	}
+	if _, known := t.nodes[name]; known {
+		return
+	}
+	t.nodes[name] = struct{}{}
+	t.evaluatePods(at, func(p *pod) bool { return first || p.Node == name })
+}
+
+// DeleteNode tells that a Node is gone. An unknown Node is no error.
+func (t *Tracker) DeleteNode(name string, at time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, known := t.nodes[name]; known {
+		delete(t.nodes, name)
+		t.evaluatePods(at, func(p *pod) bool { return p.Node == name })
+	}
+}
+
+// evaluatePods looks at the chosen Pods again because of a Node. Nodes come and go rarely.
+func (t *Tracker) evaluatePods(at time.Time, chosen func(*pod) bool) {
+	if !t.synced {
+		return
+	}
+	for _, ns := range t.namespaces {
+		for _, p := range ns.pods {
+			if chosen(p) {
+				t.evaluateAll(p, event{by: KindNode, at: at, ips: p.IPs})
+			}
+		}
 	}
 }
 
@@ -87,18 +140,23 @@ func (t *Tracker) SetPod(p Pod, at time.Time) {
 		known = nil
 	}
 	if known == nil {
-		known = &pod{}
+		known = &pod{Pod: p}
 		ns.pods[p.Name] = known
-	} else if maps.Equal(known.Labels, p.Labels) {
-		known.Pod = p
-		for _, m := range known.members {
-			t.evaluate(m, at)
+		if t.synced {
+			t.match(ns, known, event{by: KindPod, acted: true, at: at})
 		}
 		return
 	}
+	e := event{by: KindPod, acted: known.actedOn(p), at: at, ips: known.IPs}
+	relabelled := known.Labels != p.Labels
+	p.Namespace, p.Name = known.Namespace, known.Name // One copy of the text is enough.
 	known.Pod = p
-	if t.synced {
-		t.match(ns, known, at)
+	switch {
+	case !t.synced:
+	case relabelled:
+		t.match(ns, known, e)
+	default:
+		t.evaluateAll(known, e)
 	}
 }
 
@@ -118,9 +176,11 @@ func (t *Tracker) DeletePod(namespace, name string, at time.Time) {
 
 func (t *Tracker) removePod(ns *namespace, p *pod, at time.Time) {
 	delete(ns.pods, p.Name)
-	for _, m := range p.members {
-		m.pod = nil
-		t.evaluate(m, at)
+	for m := p.members; m != nil; {
+		following := m.next
+		m.pod, m.next = nil, nil
+		t.evaluate(m, event{by: KindPod, acted: true, at: at, ips: p.IPs})
+		m = following
 	}
 	p.members = nil
 }
@@ -131,12 +191,12 @@ func (t *Tracker) SetService(s Service, at time.Time) {
 	defer t.mu.Unlock()
 	ns := t.namespace(s.Namespace)
 	known := ns.service(s.Name)
-	if known.managed && len(s.Selector) == 0 { // kube-controller-manager leaves what it published as it is
+	if known.managed && s.Selector.IsEmpty() { // kube-controller-manager leaves what it published as it is
 		known = t.release(ns, known, at)
 	}
-	rematch, same := !maps.Equal(known.Selector, s.Selector), known.asks(s)
+	rematch, same := known.Selector != s.Selector, known.asks(s)
 	known.Service = s
-	known.managed = len(s.Selector) > 0
+	known.managed = !s.Selector.IsEmpty()
 	if rematch {
 		ns.index(known)
 	}
@@ -146,15 +206,19 @@ func (t *Tracker) SetService(s Service, at time.Time) {
 	if rematch {
 		ns.rematch(known)
 	}
-	for _, m := range slices.Collect(maps.Values(known.members)) {
-		t.evaluate(m, at)
+	for _, m := range known.collect() {
+		e := event{by: KindService, acted: true, at: at}
+		if m.pod != nil {
+			e.ips = m.pod.IPs
+		}
+		t.evaluate(m, e)
 	}
 }
 
 // asks says whether the Service asks for the same members as before.
 func (s *service) asks(o Service) bool {
-	return maps.Equal(s.Selector, o.Selector) && s.PublishNotReady == o.PublishNotReady &&
-		slices.Equal(s.Families, o.Families) && slices.Equal(s.NeedsPort, o.NeedsPort)
+	return s.Selector == o.Selector && s.PublishNotReady == o.PublishNotReady &&
+		slices.Equal(s.Families, o.Families) && s.NeedsPort == o.NeedsPort
 }
 
 // DeleteService tells that a Service is gone. Its open changes end as Superseded: nobody publishes them any more.
@@ -235,6 +299,44 @@ func (t *Tracker) DeleteEndpoints(namespace, name string, at time.Time) {
 	t.prune(namespace, ns)
 }
 
+// Retain deletes every known object of a kind that keep does not want, as the end of a list does.
+func (t *Tracker) Retain(k Kind, keep func(namespace, name string) bool, at time.Time) {
+	remove := [kindCount]func(namespace, name string){
+		KindPod:       func(namespace, name string) { t.DeletePod(namespace, name, at) },
+		KindService:   func(namespace, name string) { t.DeleteService(namespace, name, at) },
+		KindSlice:     func(namespace, name string) { t.DeleteSlice(namespace, name, at) },
+		KindEndpoints: func(namespace, name string) { t.DeleteEndpoints(namespace, name, at) },
+		KindNode:      func(_, name string) { t.DeleteNode(name, at) },
+		KindNamespace: func(_, name string) { t.DeleteNamespace(name) },
+	}
+	for _, gone := range t.unwanted(k, keep) {
+		remove[k](gone.namespace, gone.name)
+	}
+}
+
+type objectKey struct{ namespace, name string }
+
+// unwanted returns the known objects of a kind that keep does not want.
+func (t *Tracker) unwanted(k Kind, keep func(namespace, name string) bool) []objectKey {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var out []objectKey
+	check := func(namespace, name string) {
+		if !keep(namespace, name) {
+			out = append(out, objectKey{namespace, name})
+		}
+	}
+	if k == KindNode {
+		for name := range t.nodes {
+			check("", name)
+		}
+	}
+	for namespace, ns := range t.namespaces {
+		ns.each(k, namespace, check)
+	}
+	return out
+}
+
 // Synced tells that the initial lists of all kinds were handed over. Differences that stand now began before we looked:
 // they are of class Startup. From now on changes are recorded. Further calls do nothing.
 func (t *Tracker) Synced(at time.Time) {
@@ -245,7 +347,7 @@ func (t *Tracker) Synced(at time.Time) {
 	}
 	for _, ns := range t.namespaces {
 		for _, p := range ns.pods {
-			t.match(ns, p, at)
+			t.match(ns, p, event{by: KindPod, acted: true, at: at})
 		}
 	}
 	t.synced = true
@@ -262,11 +364,11 @@ func (t *Tracker) noteStanding(s *service, at time.Time) {
 		for in := range apiCount {
 			c := &m.cells[in]
 			c.fresh = false
-			if !s.managed || c.conforms() || s.cutsOff(in) {
+			if !s.managed || m.conforms(in) || s.cutsOff(in) {
 				continue
 			}
-			c.pending = t.records.add(s, c.direction(), at)
-			t.records.open(c.pending, in, Startup)
+			c.pending = t.begin(s, c.way(), KindPod, at)
+			t.open(c.pending, in, Startup)
 		}
 	}
 }
@@ -275,7 +377,7 @@ func (t *Tracker) noteStanding(s *service, at time.Time) {
 func (t *Tracker) cut(s *service, at time.Time) {
 	for _, m := range s.members {
 		c := &m.cells[endpointsAPI]
-		t.records.end(c.pending, endpointsAPI, OverCapacity, at)
+		t.end(c.pending, endpointsAPI, OverCapacity, at)
 		c.pending = 0
 	}
 }
@@ -293,10 +395,10 @@ func (t *Tracker) release(ns *namespace, old *service, at time.Time) *service {
 	ns.unindex(old)
 	for _, m := range old.members {
 		for in := range apiCount {
-			t.records.supersede(m.cells[in].pending, in, at)
+			t.end(m.cells[in].pending, in, Superseded, at)
 		}
 		if m.pod != nil {
-			m.pod.members = slices.DeleteFunc(m.pod.members, func(o *member) bool { return o == m })
+			m.pod.detach(m)
 		}
 	}
 	old.members = nil
@@ -306,75 +408,8 @@ func (t *Tracker) release(ns *namespace, old *service, at time.Time) *service {
 	for _, p := range next.sources {
 		p.owner = next
 		for _, a := range p.ready {
-			next.show(a, p.in)
+			p.show(a)
 		}
 	}
 	return next
-}
-
-// service returns the Service of that name, known already or not.
-func (ns *namespace) service(name string) *service {
-	s := ns.services[name]
-	if s == nil {
-		s = &service{Service: Service{Name: name}}
-		ns.services[name] = s
-	}
-	return s
-}
-
-// attach returns an empty published object of the named Service.
-func (ns *namespace) attach(name string, in api) *published {
-	p := &published{owner: ns.service(name), in: in}
-	p.owner.sources = append(p.owner.sources, p)
-	return p
-}
-
-// forget drops a Service that does not exist and under whose name nothing is published.
-func (ns *namespace) forget(name string) {
-	if s := ns.services[name]; s != nil && !s.managed && len(s.sources) == 0 {
-		delete(ns.services, name)
-	}
-}
-
-// index files a managed Service under the pair of its selector that the fewest others share.
-func (ns *namespace) index(s *service) {
-	ns.unindex(s)
-	best := -1
-	for k, v := range s.Selector {
-		if n := len(ns.selected[label{k, v}]); best < 0 || n < best {
-			s.indexed, best = label{k, v}, n
-		}
-	}
-	if ns.selected[s.indexed] == nil {
-		ns.selected[s.indexed] = map[*service]struct{}{}
-	}
-	ns.selected[s.indexed][s] = struct{}{}
-}
-
-func (ns *namespace) unindex(s *service) {
-	delete(ns.selected[s.indexed], s)
-	if len(ns.selected[s.indexed]) == 0 {
-		delete(ns.selected, s.indexed)
-	}
-}
-
-// rematch attaches and detaches the Pods of the namespace after a Service's selector changed; the caller evaluates.
-func (ns *namespace) rematch(s *service) {
-	for _, p := range ns.pods {
-		m := s.members[p.UID]
-		attached := m != nil && m.pod != nil
-		switch selected := s.selects(p.Labels); {
-		case selected && !attached:
-			m = s.member(p.UID)
-			m.pod = p
-			p.members = append(p.members, m)
-		case !selected && attached:
-			m.pod = nil
-			p.members = slices.DeleteFunc(p.members, func(o *member) bool { return o == m })
-		}
-	}
-}
-
-func compareAddress(a, b Address) int {
-	return cmp.Or(cmp.Compare(a.PodUID, b.PodUID), cmp.Compare(a.IP, b.IP))
 }

@@ -16,8 +16,8 @@ func at(seconds float64) time.Time {
 
 func web(name string, change ...func(*Pod)) Pod {
 	p := Pod{
-		Namespace: "shop", Name: name, UID: name + "-uid", Labels: map[string]string{"app": "web"},
-		IPs: []string{"10.0.0.1"}, Ready: true, Included: true,
+		Namespace: "shop", Name: name, UID: ParseUID(name + "-uid"), Labels: appIs("web"),
+		IPs: [maxIPs]IP{ParseIP("10.0.0.1")}, Ready: true, Included: true,
 	}
 	for _, c := range change {
 		c(&p)
@@ -29,14 +29,23 @@ func notReady(p *Pod) { p.Ready = false }
 
 func terminating(p *Pod) { p.Terminating = true }
 
-func ips(ips ...string) func(*Pod) { return func(p *Pod) { p.IPs = ips } }
-
-func app(value string) func(*Pod) {
-	return func(p *Pod) { p.Labels = map[string]string{"app": value} }
+func ips(ips ...string) func(*Pod) {
+	return func(p *Pod) {
+		p.IPs = [maxIPs]IP{}
+		for i, ip := range ips {
+			p.IPs[i] = ParseIP(ip)
+		}
+	}
 }
 
+func app(value string) func(*Pod) { return func(p *Pod) { p.Labels = appIs(value) } }
+
+func appIs(value string) Labels { return LabelsOf(map[string]string{"app": value}) }
+
+func address(uid, ip string) Address { return Address{ParseUID(uid), ParseIP(ip)} }
+
 func shop(change ...func(*Service)) Service {
-	s := Service{Namespace: "shop", Name: "web", Selector: map[string]string{"app": "web"}}
+	s := Service{Namespace: "shop", Name: "web", Selector: appIs("web")}
 	for _, c := range change {
 		c(&s)
 	}
@@ -51,7 +60,7 @@ func webEndpoints(ready ...Address) Endpoints {
 	return Endpoints{Namespace: "shop", Name: "web", Ready: ready}
 }
 
-func shown(pod string) Address { return Address{PodUID: pod + "-uid", IP: "10.0.0.1"} }
+func shown(pod string) Address { return address(pod+"-uid", "10.0.0.1") }
 
 // counts is the part of a Stat that says how changes ended.
 type counts struct{ Closed, Open, Superseded, NotNeeded, Startup, HandOver, OverCapacity, Drift int }
@@ -131,12 +140,12 @@ func TestSliceChanges(t *testing.T) {
 			tr.DeletePod("shop", "new", at(2))
 		}, want{additions: counts{Superseded: 1}, removals: counts{NotNeeded: 1}}},
 		"a Pod replaced under its name is a removal and an addition": {func(tr *Tracker) {
-			tr.SetPod(web("old", func(p *Pod) { p.UID = "next" }), at(1))
-			tr.SetSlice(webSlice("a", Address{"next", "10.0.0.1"}), at(3))
+			tr.SetPod(web("old", func(p *Pod) { p.UID = ParseUID("next") }), at(1))
+			tr.SetSlice(webSlice("a", address("next", "10.0.0.1")), at(3))
 		}, want{additions: counts{Closed: 1}, removals: counts{Closed: 1}, max: Quantile{Value: 2 * time.Second}}},
 		"another address is an addition that ends when the old one is gone": {func(tr *Tracker) {
 			tr.SetPod(web("old", ips("10.0.0.9")), at(1))
-			tr.SetSlice(webSlice("b", Address{"old-uid", "10.0.0.9"}), at(2))
+			tr.SetSlice(webSlice("b", address("old-uid", "10.0.0.9")), at(2))
 			tr.SetSlice(webSlice("a"), at(3))
 		}, want{additions: counts{Closed: 1}, max: Quantile{Value: 2 * time.Second}}},
 		"labels that no longer match": {func(tr *Tracker) {
@@ -144,7 +153,7 @@ func TestSliceChanges(t *testing.T) {
 			tr.SetSlice(webSlice("a"), at(2))
 		}, want{removals: counts{Closed: 1}, max: Quantile{Value: time.Second}}},
 		"a selector that no longer matches": {func(tr *Tracker) {
-			tr.SetService(shop(func(s *Service) { s.Selector = map[string]string{"app": "other"} }), at(1))
+			tr.SetService(shop(func(s *Service) { s.Selector = appIs("other") }), at(1))
 			tr.SetSlice(webSlice("a"), at(2))
 		}, want{removals: counts{Closed: 1}, max: Quantile{Value: time.Second}}},
 		"publishNotReadyAddresses wants Pods that are not ready": {func(tr *Tracker) {
@@ -162,11 +171,11 @@ func TestSliceChanges(t *testing.T) {
 		"either family of a dual-stack Pod will do": {func(tr *Tracker) {
 			tr.SetService(shop(func(s *Service) { s.Families = []Family{FamilyIPv4, FamilyIPv6} }), at(1))
 			tr.SetPod(web("new", ips("10.0.0.2", "fd00::2")), at(2))
-			tr.SetSlice(webSlice("six", Address{"new-uid", "fd00::2"}), at(3))
-			tr.SetSlice(webSlice("four", Address{"new-uid", "10.0.0.2"}), at(4))
+			tr.SetSlice(webSlice("six", address("new-uid", "fd00::2")), at(3))
+			tr.SetSlice(webSlice("four", address("new-uid", "10.0.0.2")), at(4))
 		}, want{additions: counts{Closed: 1}, max: Quantile{Value: time.Second}}},
 		"a Service without a selector is not measured": {func(tr *Tracker) {
-			tr.SetService(shop(func(s *Service) { s.Selector = nil }), at(1))
+			tr.SetService(shop(func(s *Service) { s.Selector = Labels{} }), at(1))
 			tr.SetPod(web("old", notReady), at(2))
 			tr.SetPod(web("new"), at(3))
 			tr.SetSlice(webSlice("a"), at(4))
@@ -259,10 +268,10 @@ func TestEndpointsAndSlicesAreMeasuredApart(t *testing.T) {
 
 func TestEndpointsNeedANamedPort(t *testing.T) {
 	tr := NewTracker(Options{})
-	tr.SetService(shop(func(s *Service) { s.NeedsPort = []string{"TCP/http"} }), at(-1))
+	tr.SetService(shop(func(s *Service) { s.NeedsPort = NewPortNames("TCP/http") }), at(-1))
 	tr.Synced(at(0))
 	tr.SetPod(web("without"), at(1))
-	tr.SetPod(web("with", func(p *Pod) { p.PortNames = []string{"TCP/http"} }), at(1))
+	tr.SetPod(web("with", func(p *Pod) { p.Ports = NewPortNames("TCP/http") }), at(1))
 	got := tr.Summary(Query{Now: at(2)})
 	if n := got.Stat(ResourceEndpointSlice, DirectionAddition).Open; n != 2 {
 		t.Errorf("open in EndpointSlices = %d, want 2", n)
@@ -346,10 +355,10 @@ func TestAWindowCountsWhatOpenedInIt(t *testing.T) {
 	for i := range 6 {
 		tr.SetPod(web(fmt.Sprint("p", i)), at(float64(i+1)))
 	}
-	tr.SetSlice(webSlice("a", shown("p0")), at(8)) // its change was pushed out
+	tr.SetSlice(webSlice("a", shown("p0")), at(8)) // pushed out, and remembered until now
 	whole := tr.Summary(Query{Now: at(10), Since: at(0)})
-	if n := whole.Stat(ResourceEndpointSlice, DirectionAny).Open; n != 4 || !whole.From.Equal(at(3)) {
-		t.Errorf("open = %d from %v, want the newest 4 from %v", n, whole.From, at(3))
+	if n := whole.Stat(ResourceEndpointSlice, DirectionAny).Open; n != 5 || !whole.From.Equal(at(3)) {
+		t.Errorf("open = %d from %v, want the newest 4 from %v and the one before that is open still", n, whole.From, at(3))
 	}
 	half := tr.Summary(Query{Now: at(5.5), Since: at(4)})
 	if n := half.Stat(ResourceEndpointSlice, DirectionAny).Open; n != 2 || !half.From.Equal(at(4)) {
@@ -359,7 +368,7 @@ func TestAWindowCountsWhatOpenedInIt(t *testing.T) {
 
 func TestMeasuredChoosesServices(t *testing.T) {
 	tr := NewTracker(Options{})
-	tr.SetNamespace("shop", map[string]string{"tier": "gold"})
+	tr.SetNamespace("shop", LabelsOf(map[string]string{"tier": "gold"}))
 	tr.SetService(shop(), at(-1))
 	tr.SetService(shop(func(s *Service) { s.Name = "all" }), at(-1))
 	tr.Synced(at(0))
@@ -373,7 +382,7 @@ func TestMeasuredChoosesServices(t *testing.T) {
 	if n := open(func(s Service) bool { return s.Name == "all" }); n != 1 {
 		t.Errorf("one = %d, want 1", n)
 	}
-	if n := open(func(s Service) bool { return s.NamespaceLabels["tier"] == "gold" }); n != 2 {
+	if n := open(func(s Service) bool { return s.NamespaceLabels.Get("tier") == "gold" }); n != 2 {
 		t.Errorf("by namespace = %d, want 2", n)
 	}
 }
@@ -381,7 +390,7 @@ func TestMeasuredChoosesServices(t *testing.T) {
 func TestDemandIsWhatModelsReplay(t *testing.T) {
 	tr := NewTracker(Options{})
 	tr.SetService(shop(), at(-1))
-	tr.SetService(shop(func(s *Service) { s.Name, s.Selector = "db", map[string]string{"app": "db"} }), at(-1))
+	tr.SetService(shop(func(s *Service) { s.Name, s.Selector = "db", appIs("db") }), at(-1))
 	tr.Synced(at(0))
 	tr.SetPod(web("a"), at(11))
 	tr.SetPod(web("b", app("db")), at(12))
@@ -409,14 +418,14 @@ func TestDemandIsWhatModelsReplay(t *testing.T) {
 
 func TestNothingIsLeftBehind(t *testing.T) {
 	tr := NewTracker(Options{})
-	tr.SetNamespace("shop", map[string]string{"a": "b"})
+	tr.SetNamespace("shop", LabelsOf(map[string]string{"a": "b"}))
 	tr.SetSlice(webSlice("a", shown("x")), at(-2))
 	tr.SetService(shop(), at(-1))
 	tr.SetPod(web("x"), at(-1))
 	tr.Synced(at(0))
 	tr.SetPod(web("y"), at(1))
 	tr.SetEndpoints(webEndpoints(shown("y")), at(2))
-	tr.SetService(shop(func(s *Service) { s.Selector = nil }), at(3))
+	tr.SetService(shop(func(s *Service) { s.Selector = Labels{} }), at(3))
 	tr.SetService(shop(), at(4))
 	tr.DeletePod("shop", "x", at(5))
 	tr.DeletePod("shop", "y", at(5))

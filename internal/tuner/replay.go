@@ -82,7 +82,7 @@ func (r *replay) add(c lag.Change, service int32) {
 	classes := [apis]lag.Class{sliceAPI: c.SliceClass, endpointsAPI: c.EndpointsClass}
 	lags := [apis]time.Duration{sliceAPI: c.SliceLag, endpointsAPI: c.EndpointsLag}
 	for in := range apis {
-		a.in[in] = classes[in] != ""
+		a.in[in] = classes[in] != 0
 		s := seen{lag: lags[in].Seconds(), open: classes[in] == lag.Open}
 		s.counts = s.open || classes[in] == lag.Closed
 		rowIndex := int8(-1)

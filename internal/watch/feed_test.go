@@ -86,7 +86,7 @@ func service() *corev1.Service {
 }
 
 func pod(name string, ready bool) *corev1.Pod {
-	p := &corev1.Pod{ObjectMeta: named(name), Status: corev1.PodStatus{Phase: corev1.PodRunning, PodIP: "10.0.0.1"}}
+	p := &corev1.Pod{ObjectMeta: named(name), Status: corev1.PodStatus{Phase: corev1.PodRunning, PodIP: "10.0.0.1", PodIPs: []corev1.PodIP{{IP: "10.0.0.1"}}}}
 	p.UID = uidOf(name)
 	condition := corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionFalse}
 	if ready {
@@ -158,7 +158,7 @@ func TestFeedMeasuresWhatTheWatchesSay(t *testing.T) {
 				t.Errorf("%s %s: p99 %v of %d, want %v of 1", want.resource, want.direction, got.P99, got.Samples(), want.p99)
 			}
 		}
-		gold := lag.Query{Now: time.Now(), Measured: func(s lag.Service) bool { return s.NamespaceLabels["tier"] == "gold" }}
+		gold := lag.Query{Now: time.Now(), Measured: func(s lag.Service) bool { return s.NamespaceLabels.Get("tier") == "gold" }}
 		if n := c.tracker.Summary(gold).Stat(lag.ResourceEndpointSlice, lag.DirectionAny).Changes; n != 2 {
 			t.Errorf("changes in gold namespaces = %d, want 2", n)
 		}

@@ -116,7 +116,7 @@ func (f *Feed) namespaces() *sink {
 	s.set = func(object any, _ time.Time) bool {
 		namespace, ok := object.(*metav1.PartialObjectMetadata)
 		if ok {
-			f.tracker.SetNamespace(namespace.Name, namespace.Labels)
+			f.tracker.SetNamespace(namespace.Name, lag.LabelsOf(namespace.Labels))
 		}
 		return ok
 	}
@@ -162,23 +162,20 @@ func trimContainers(all []corev1.Container) []corev1.Container {
 // podOf reads what decides about membership (podToEndpoint and ShouldPodBeInEndpoints in k8s.io/endpointslice).
 func podOf(p *corev1.Pod) lag.Pod {
 	return lag.Pod{
-		Namespace: p.Namespace, Name: p.Name, UID: string(p.UID),
-		Labels:      p.Labels,
+		Namespace: p.Namespace, Name: p.Name, UID: lag.ParseUID(p.UID),
+		Labels:      lag.LabelsOf(p.Labels),
 		IPs:         podIPs(p),
-		PortNames:   portNames(p),
+		Node:        p.Spec.NodeName,
+		Ports:       lag.NewPortNames(portNames(p)...),
 		Ready:       endpointutil.IsPodReady(p),
 		Terminating: p.DeletionTimestamp != nil,
 		Included:    endpointutil.ShouldPodBeInEndpoints(p, true),
 	}
 }
 
-func podIPs(p *corev1.Pod) []string {
-	if len(p.Status.PodIPs) == 0 && p.Status.PodIP != "" {
-		return []string{p.Status.PodIP}
-	}
-	ips := make([]string, 0, len(p.Status.PodIPs))
-	for _, ip := range p.Status.PodIPs {
-		ips = append(ips, ip.IP)
+func podIPs(p *corev1.Pod) (ips [2]lag.IP) {
+	for i := range min(len(ips), len(p.Status.PodIPs)) {
+		ips[i] = lag.ParseIP(p.Status.PodIPs[i].IP)
 	}
 	return ips
 }
@@ -211,23 +208,24 @@ func portName(protocol corev1.Protocol, name string) string { return string(prot
 func serviceOf(s *corev1.Service) lag.Service {
 	out := lag.Service{
 		Namespace: s.Namespace, Name: s.Name,
-		Labels:          s.Labels,
+		Labels:          lag.LabelsOf(s.Labels),
 		PublishNotReady: s.Spec.PublishNotReadyAddresses,
 	}
 	if s.Spec.Type != corev1.ServiceTypeExternalName {
-		out.Selector = s.Spec.Selector
+		out.Selector = lag.LabelsOf(s.Spec.Selector)
 	}
 	for _, family := range s.Spec.IPFamilies {
 		out.Families = append(out.Families, lag.Family(family))
 	}
+	var names []string
 	for i := range s.Spec.Ports {
 		port := &s.Spec.Ports[i]
 		if port.TargetPort.Type != intstr.String {
-			out.NeedsPort = nil
-			break
+			return out
 		}
-		out.NeedsPort = append(out.NeedsPort, portName(port.Protocol, port.TargetPort.StrVal))
+		names = append(names, portName(port.Protocol, port.TargetPort.StrVal))
 	}
+	out.NeedsPort = lag.NewPortNames(names...)
 	return out
 }
 
@@ -241,7 +239,7 @@ func sliceOf(s *discoveryv1.EndpointSlice) lag.Slice {
 		}
 		if uid, ok := podUID(e.TargetRef); ok {
 			for _, ip := range e.Addresses {
-				out.Ready = append(out.Ready, lag.Address{PodUID: uid, IP: ip})
+				out.Ready = append(out.Ready, lag.Address{PodUID: uid, IP: lag.ParseIP(ip)})
 			}
 		}
 	}
@@ -256,7 +254,7 @@ func endpointsOf(e *legacyEndpoints) lag.Endpoints {
 		for j := range e.Subsets[i].Addresses {
 			a := &e.Subsets[i].Addresses[j]
 			if uid, ok := podUID(a.TargetRef); ok {
-				out.Ready = append(out.Ready, lag.Address{PodUID: uid, IP: a.IP})
+				out.Ready = append(out.Ready, lag.Address{PodUID: uid, IP: lag.ParseIP(a.IP)})
 			}
 		}
 	}
@@ -265,9 +263,9 @@ func endpointsOf(e *legacyEndpoints) lag.Endpoints {
 	return out
 }
 
-func podUID(target *corev1.ObjectReference) (string, bool) {
+func podUID(target *corev1.ObjectReference) (lag.UID, bool) {
 	if target == nil || target.Kind != "Pod" {
-		return "", false
+		return lag.UID{}, false
 	}
-	return string(target.UID), true
+	return lag.ParseUID(target.UID), true
 }

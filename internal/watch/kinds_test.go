@@ -39,12 +39,12 @@ func TestPodOfReadsWhatDecidesMembership(t *testing.T) {
 			func(p *lag.Pod) { p.Included = false },
 		},
 		"a Pod without an address": {
-			func(p *corev1.Pod) { p.Status.PodIP = "" },
-			func(p *lag.Pod) { p.Included, p.IPs = false, []string{} },
+			func(p *corev1.Pod) { p.Status.PodIP, p.Status.PodIPs = "", nil },
+			func(p *lag.Pod) { p.Included, p.IPs = false, [2]lag.IP{} },
 		},
 		"a dual-stack Pod": {
 			func(p *corev1.Pod) { p.Status.PodIPs = []corev1.PodIP{{IP: "10.0.0.1"}, {IP: "fd00::1"}} },
-			func(p *lag.Pod) { p.IPs = []string{"10.0.0.1", "fd00::1"} },
+			func(p *lag.Pod) { p.IPs[1] = lag.ParseIP("fd00::1") },
 		},
 		"named ports of containers and sidecars": {
 			func(p *corev1.Pod) {
@@ -53,7 +53,7 @@ func TestPodOfReadsWhatDecidesMembership(t *testing.T) {
 					{Ports: port("once")}, {Ports: port("mesh"), RestartPolicy: &always},
 				}
 			},
-			func(p *lag.Pod) { p.PortNames = []string{"TCP/http", "TCP/mesh"} },
+			func(p *lag.Pod) { p.Ports = lag.NewPortNames("TCP/http", "TCP/mesh") },
 		},
 	}
 	for name, test := range tests {
@@ -61,8 +61,8 @@ func TestPodOfReadsWhatDecidesMembership(t *testing.T) {
 			p := pod("a", true)
 			test.change(p)
 			want := lag.Pod{
-				Namespace: "shop", Name: "a", UID: "uid-of-a", Labels: map[string]string{"app": "web"},
-				IPs: []string{"10.0.0.1"}, Ready: true, Included: true,
+				Namespace: "shop", Name: "a", UID: lag.ParseUID("uid-of-a"), Labels: lag.LabelsOf(map[string]string{"app": "web"}),
+				IPs: [2]lag.IP{lag.ParseIP("10.0.0.1")}, Ready: true, Included: true,
 			}
 			test.want(&want)
 			if diff := cmp.Diff(want, podOf(p)); diff != "" {
@@ -85,10 +85,10 @@ func TestServiceOfReadsWhatDecidesMembership(t *testing.T) {
 		want   func(*lag.Service)
 	}{
 		"a plain Service": {func(*corev1.ServiceSpec) {}, func(*lag.Service) {}},
-		"no selector":     {func(s *corev1.ServiceSpec) { s.Selector = nil }, func(s *lag.Service) { s.Selector = nil }},
+		"no selector":     {func(s *corev1.ServiceSpec) { s.Selector = nil }, func(s *lag.Service) { s.Selector = lag.Labels{} }},
 		"ExternalName is not the controllers', whatever its selector": {
 			func(s *corev1.ServiceSpec) { s.Type = corev1.ServiceTypeExternalName },
-			func(s *lag.Service) { s.Selector = nil },
+			func(s *lag.Service) { s.Selector = lag.Labels{} },
 		},
 		"publishNotReadyAddresses": {
 			func(s *corev1.ServiceSpec) { s.PublishNotReadyAddresses = true },
@@ -102,7 +102,7 @@ func TestServiceOfReadsWhatDecidesMembership(t *testing.T) {
 			func(s *corev1.ServiceSpec) {
 				s.Ports = []corev1.ServicePort{{Protocol: "TCP", TargetPort: intstr.FromString("http")}}
 			},
-			func(s *lag.Service) { s.NeedsPort = []string{"TCP/http"} },
+			func(s *lag.Service) { s.NeedsPort = lag.NewPortNames("TCP/http") },
 		},
 		"one numbered target port is enough": {
 			func(s *corev1.ServiceSpec) {
@@ -118,8 +118,8 @@ func TestServiceOfReadsWhatDecidesMembership(t *testing.T) {
 			s := service()
 			test.change(&s.Spec)
 			want := lag.Service{
-				Namespace: "shop", Name: "web", Labels: map[string]string{"app": "web"},
-				Selector: map[string]string{"app": "web"},
+				Namespace: "shop", Name: "web", Labels: lag.LabelsOf(map[string]string{"app": "web"}),
+				Selector: lag.LabelsOf(map[string]string{"app": "web"}),
 			}
 			test.want(&want)
 			if diff := cmp.Diff(want, serviceOf(s)); diff != "" {
@@ -138,7 +138,7 @@ func TestSliceOfReadsWhatIsShownAsReady(t *testing.T) {
 	s.Endpoints[4].TargetRef.Kind = "Node"
 	want := lag.Slice{
 		Namespace: "shop", Name: "web-1", Service: "web",
-		Ready: []lag.Address{{PodUID: "uid-of-unsaid", IP: "10.0.0.1"}, {PodUID: "uid-of-ready", IP: "10.0.0.1"}},
+		Ready: []lag.Address{{PodUID: lag.ParseUID("uid-of-unsaid"), IP: lag.ParseIP("10.0.0.1")}, {PodUID: lag.ParseUID("uid-of-ready"), IP: lag.ParseIP("10.0.0.1")}},
 	}
 	if diff := cmp.Diff(want, sliceOf(s)); diff != "" {
 		t.Errorf("sliceOf() (-want +got):\n%s", diff)
