@@ -85,7 +85,7 @@ func (s scenario) Start(ctx context.Context) error {
 func (s scenario) pod(name string, ready bool) lag.Pod {
 	return lag.Pod{
 		Namespace: "shop", Name: name, UID: lag.ParseUID(name), Labels: lag.LabelsOf(map[string]string{"app": name}),
-		IPs: [2]lag.IP{lag.ParseIP("10.0.0.1")},
+		IPs:   [2]lag.IP{lag.ParseIP("10.0.0.1")},
 		Ready: ready, Included: true,
 	}
 }

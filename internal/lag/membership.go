@@ -371,24 +371,21 @@ func (t *Tracker) wantChanged(m *member, in api, id recordID, e event) {
 	fresh, conforms := c.fresh, m.conforms(in)
 	c.fresh = false
 	if fresh && conforms {
-		t.explain(c.pending, in, e.at)
+		t.explain(m, in, e.at)
 	} else {
-		t.end(c.pending, in, Superseded, e.at)
+		t.end(m, in, Superseded, e.at)
 	}
-	c.pending = 0
 	switch {
 	case m.service.cutsOff(in):
-		t.settle(id, in, OverCapacity)
+		t.settle(m, in, id, OverCapacity)
 	case !conforms && e.acted:
-		t.open(id, in, Open)
-		c.pending = id
+		t.open(m, in, id, Open)
 	case !conforms:
-		t.open(id, in, Unacted)
-		c.pending = id
+		t.open(m, in, id, Unacted)
 	case fresh: // the published object overtook the Pod on its way here
-		t.settle(id, in, Closed)
+		t.settle(m, in, id, Closed)
 	default:
-		t.settle(id, in, NotNeeded)
+		t.settle(m, in, id, NotNeeded)
 	}
 }
 
@@ -405,11 +402,9 @@ func (t *Tracker) shownChanged(m *member, in api, at time.Time) {
 	switch {
 	case !t.synced || !m.service.managed:
 	case m.conforms(in):
-		t.end(c.pending, in, Closed, at)
-		c.pending = 0
+		t.end(m, in, Closed, at)
 	case c.pending == 0 && !m.service.cutsOff(in):
-		c.pending = t.begin(m.service, c.way(), in.kind(), at)
-		t.open(c.pending, in, Drift)
+		t.open(m, in, t.begin(m.service, c.way(), in.kind(), at), Drift)
 	}
 	m.drop()
 }

@@ -140,25 +140,28 @@ func (t *Tracker) begin(s *service, d way, by Kind, at time.Time) recordID {
 	return t.records.add(record{service: s, at: t.records.since(at), way: d, opener: by})
 }
 
-// open gives a record an outcome that stands until it ends.
-func (t *Tracker) open(id recordID, in api, c Class) {
+// open gives a record an outcome that stands until the member's next conforming publication, or another change, ends it.
+func (t *Tracker) open(m *member, in api, id recordID, c Class) {
 	r := t.records.get(id)
 	r.classes[in], r.lags[in] = c, standing
 	t.totals[in][r.way].open(r.at, c)
+	m.cells[in].pending = id
 }
 
 // settle gives a record an outcome that never stood.
-func (t *Tracker) settle(id recordID, in api, c Class) {
+func (t *Tracker) settle(m *member, in api, id recordID, c Class) {
 	r := t.records.get(id)
 	r.classes[in], r.lags[in] = c, 0
-	t.tell(r, in)
+	t.tell(m, in, r)
 }
 
-// end ends a standing outcome; only an open change takes the class, the others stay what they are.
-func (t *Tracker) end(id recordID, in api, c Class, at time.Time) {
+// end ends what stands for a member; only an open change takes the class, the others stay what they are.
+func (t *Tracker) end(m *member, in api, c Class, at time.Time) {
+	id := m.cells[in].pending
 	if id == 0 {
 		return
 	}
+	m.cells[in].pending = 0
 	r := t.records.get(id)
 	// Two watches stamp independently, so an end may carry an earlier time than its beginning.
 	lag := max(0, t.records.since(at)-r.at)
@@ -167,17 +170,19 @@ func (t *Tracker) end(id recordID, in api, c Class, at time.Time) {
 		r.classes[in] = c
 	}
 	r.lags[in] = lag
-	t.tell(r, in)
+	t.tell(m, in, r)
 	t.records.ended(id)
 }
 
-// explain takes back a drift that turned out to be the publication of a change that was seen later; anything else that is
-// pending ends as superseded.
-func (t *Tracker) explain(id recordID, in api, at time.Time) {
+// explain takes back a drift that turned out to be the publication of a change that was seen later; anything else that
+// stands ends as superseded.
+func (t *Tracker) explain(m *member, in api, at time.Time) {
+	id := m.cells[in].pending
 	if id == 0 || t.records.get(id).classes[in] != Drift {
-		t.end(id, in, Superseded, at)
+		t.end(m, in, Superseded, at)
 		return
 	}
+	m.cells[in].pending = 0
 	r := t.records.get(id)
 	t.totals[in][r.way].end(r.at, max(0, t.records.since(at)-r.at), Drift)
 	r.classes[in], r.lags[in] = 0, 0

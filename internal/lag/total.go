@@ -32,22 +32,28 @@ type Ended struct {
 	Direction Direction
 	Stratum   Stratum
 	Class     Class
-	Lag       time.Duration
+	// Namespace and Service name the Service, Pod the member.
+	Namespace, Service string
+	Pod                UID
+	// Began is when it began, and Lag for how long it stood.
+	Began time.Time
+	Lag   time.Duration
 	// Marked says that the lag rests on a gap of a watch.
 	Marked bool
 }
 
 // tell reports an outcome that ended to Options.Ended, as far as is known now: what SetLeader or SetReceiving say later
 // of the past is not in it.
-func (t *Tracker) tell(r *record, in api) {
+func (t *Tracker) tell(m *member, in api, r *record) {
 	if t.ended == nil {
 		return
 	}
 	w := window{to: r.at + r.lags[in], leaderless: t.leaderless, gaps: &t.gaps}
 	seen := w.see(r, in)
 	t.ended(Ended{
-		Resource: resources[in], Direction: directions[r.way], Stratum: w.stratum(r, seen),
-		Class: seen.class, Lag: seen.lag, Marked: seen.marked,
+		Resource: resources[in], Direction: directions[r.way], Stratum: w.stratum(r, seen), Class: seen.class,
+		Namespace: r.service.Namespace, Service: r.service.Name, Pod: m.uid,
+		Began: t.records.base.Add(r.at), Lag: seen.lag, Marked: seen.marked,
 	})
 }
 

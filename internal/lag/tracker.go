@@ -367,8 +367,7 @@ func (t *Tracker) noteStanding(s *service, at time.Time) {
 			if !s.managed || m.conforms(in) || s.cutsOff(in) {
 				continue
 			}
-			c.pending = t.begin(s, c.way(), KindPod, at)
-			t.open(c.pending, in, Startup)
+			t.open(m, in, t.begin(s, c.way(), KindPod, at), Startup)
 		}
 	}
 }
@@ -376,9 +375,7 @@ func (t *Tracker) noteStanding(s *service, at time.Time) {
 // cut ends the open Endpoints changes of a Service whose object no longer shows all members.
 func (t *Tracker) cut(s *service, at time.Time) {
 	for _, m := range s.members {
-		c := &m.cells[endpointsAPI]
-		t.end(c.pending, endpointsAPI, OverCapacity, at)
-		c.pending = 0
+		t.end(m, endpointsAPI, OverCapacity, at)
 	}
 }
 
@@ -395,7 +392,7 @@ func (t *Tracker) release(ns *namespace, old *service, at time.Time) *service {
 	ns.unindex(old)
 	for _, m := range old.members {
 		for in := range apiCount {
-			t.end(m.cells[in].pending, in, Superseded, at)
+			t.end(m, in, Superseded, at)
 		}
 		if m.pod != nil {
 			m.pod.detach(m)
