@@ -365,6 +365,7 @@ func around(spans [][2]time.Time, at time.Time) (time.Time, bool) {
 // world drives the tracker and the model with the same events.
 type world struct {
 	tracker *Tracker
+	ended   map[Class]int // as told, both APIs
 	model   *model
 	now     time.Time
 }
@@ -611,14 +612,48 @@ func (w *world) check(t *rapid.T) {
 	}
 }
 
+// account requires that every outcome is either told of as ended, once, or stands and is in a total.
+func (w *world) account(t *rapid.T) {
+	var all, stands, open int
+	var wrong float64
+	for _, c := range w.model.changes {
+		all++
+		if c.end.IsZero() {
+			stands++
+			if c.class == Open {
+				open++
+			}
+		}
+	}
+	told := 0
+	for _, n := range w.ended {
+		told += n
+	}
+	if told+stands != all {
+		t.Fatalf("%d outcomes are told of and %d stand, want %d in all: %v", told, stands, all, w.ended)
+	}
+	for _, total := range w.tracker.Totals(w.now) {
+		open -= total.Open
+		wrong += total.WrongEndpointSeconds
+	}
+	if open != 0 {
+		t.Fatalf("the totals lack %d open changes", open)
+	}
+	if wrong < 0 {
+		t.Fatalf("%v wrong endpoint seconds", wrong)
+	}
+}
+
 func TestTrackerAgreesWithTheModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		w := &world{tracker: NewTracker(Options{}), model: newModel(), now: epoch}
+		w := &world{ended: map[Class]int{}, model: newModel(), now: epoch}
+		w.tracker = NewTracker(Options{Ended: func(e Ended) { w.ended[e.Class]++ }})
 		actions := map[string]func(*rapid.T){
 			"setPod": w.setPod, "setPod2": w.setPod, "setPod3": w.setPod, "deletePod": w.deletePod, "setService": w.setService,
 			"deleteService": w.deleteService, "setSlice": w.setSlice, "deleteSlice": w.deleteSlice, "publish": w.publish,
 			"publish2": w.publish, "setEndpoints": w.setEndpoints, "deleteEndpoints": w.deleteEndpoints,
 			"setLeader": w.setLeader, "setNode": w.setNode, "setReceiving": w.setReceiving, "sync": w.sync, "": w.check,
+			"account": w.account,
 		}
 		for range rapid.IntRange(0, 10).Draw(t, "services") {
 			w.setService(t)

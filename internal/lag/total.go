@@ -85,7 +85,7 @@ func (t *total) end(at, lag time.Duration, c Class) {
 
 // wrong is for how long all differences stood until now.
 func (t *total) wrong(now time.Duration) time.Duration {
-	return time.Duration(t.stood+int64(t.standing)*now.Milliseconds()-t.since) * time.Millisecond
+	return time.Duration(max(0, t.stood+int64(t.standing)*now.Milliseconds()-t.since)) * time.Millisecond
 }
 
 // Total is what stands in one Resource and Direction, and what ever stood.

@@ -345,6 +345,7 @@ func (t *Tracker) Synced(at time.Time) {
 	if t.synced {
 		return
 	}
+	t.records.since(at)
 	for _, ns := range t.namespaces {
 		for _, p := range ns.pods {
 			t.match(ns, p, event{by: KindPod, acted: true, at: at})

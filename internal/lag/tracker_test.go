@@ -17,7 +17,7 @@ func at(seconds float64) time.Time {
 func web(name string, change ...func(*Pod)) Pod {
 	p := Pod{
 		Namespace: "shop", Name: name, UID: ParseUID(name + "-uid"), Labels: appIs("web"),
-		IPs: [maxIPs]IP{ParseIP("10.0.0.1")}, Ready: true, Included: true,
+		IPs: [maxIPs]IP{ParseIP("10.0.0.1")}, Node: "n", Ready: true, Included: true,
 	}
 	for _, c := range change {
 		c(&p)
@@ -63,10 +63,12 @@ func webEndpoints(ready ...Address) Endpoints {
 func shown(pod string) Address { return address(pod+"-uid", "10.0.0.1") }
 
 // counts is the part of a Stat that says how changes ended.
-type counts struct{ Closed, Open, Superseded, NotNeeded, Startup, HandOver, OverCapacity, Drift int }
+type counts struct {
+	Closed, Open, Superseded, NotNeeded, Startup, HandOver, OverCapacity, Unacted, Drift int
+}
 
 func countsOf(s Stat) counts {
-	return counts{s.Closed, s.Open, s.Superseded, s.NotNeeded, s.Startup, s.HandOver, s.OverCapacity, s.Drift}
+	return counts{s.Closed, s.Open, s.Superseded, s.NotNeeded, s.Startup, s.HandOver, s.OverCapacity, s.Unacted, s.Drift}
 }
 
 // TestSliceChanges drives one Service through histories and looks at the EndpointSlice rows 100 seconds in. At Synced
