@@ -39,7 +39,7 @@ type Change struct {
 func (t *Tracker) Demand(since, now time.Time) Demand {
 	w := t.window(Query{Since: since, Now: now})
 	w.records = slices.DeleteFunc(w.records, func(r record) bool {
-		return !r.outcome(sliceAPI).changed() && !r.outcome(endpointsAPI).changed()
+		return !r.changes(sliceAPI) && !r.changes(endpointsAPI)
 	})
 	slices.SortStableFunc(w.records, func(a, b record) int { return cmp.Compare(a.at, b.at) })
 	w.records = w.records[max(0, len(w.records)-MaxDemand):]
@@ -59,8 +59,11 @@ func (t *Tracker) Demand(since, now time.Time) Demand {
 	return out
 }
 
-// changed says that the outcome is one of a change that kube-controller-manager acts on.
-func (o outcome) changed() bool { return o.class != 0 && o.class != Drift && o.class != Unacted }
+// changes says that the record is a change, and one that kube-controller-manager acts on.
+func (r *record) changes(in api) bool {
+	c := r.classes[in]
+	return c != 0 && c != Drift && c != Unacted
+}
 
 // change returns a record's outcomes at the window's end.
 func (w *window) change(r *record) Change {
@@ -69,10 +72,9 @@ func (w *window) change(r *record) Change {
 		Direction:  directions[r.way],
 		SliceClass: slice.class, SliceLag: slice.lag,
 		EndpointsClass: endpoints.class, EndpointsLag: endpoints.lag,
-		SliceOpen:     entry{seen: slice, stands: w.stands(r, sliceAPI)}.unpublished(),
-		EndpointsOpen: entry{seen: endpoints, stands: w.stands(r, endpointsAPI)}.unpublished(),
-		HandOver:      slice.class == HandOver || endpoints.class == HandOver,
-		Startup:       slice.unknown() || endpoints.unknown(),
+		SliceOpen: w.unpublished(r, sliceAPI), EndpointsOpen: w.unpublished(r, endpointsAPI),
+		HandOver: slice.class == HandOver || endpoints.class == HandOver,
+		Startup:  slice.unknown() || endpoints.unknown(),
 	}
 }
 

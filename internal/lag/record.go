@@ -39,27 +39,18 @@ var classNames = [classCount]string{
 // String returns the name of the class; empty for the zero value.
 func (c Class) String() string { return classNames[c] }
 
-// outcome is what became of a record in one API. Its class is zero where the record does not concern the API.
-type outcome struct {
-	class Class
-	// lag is how long the difference stood; standing while it does.
-	lag time.Duration
-}
-
-// standing marks an outcome that has not ended.
+// standing is the lag of a difference that has not ended.
 const standing time.Duration = -1
 
 // record is one change, or one drift. There may be hundreds of thousands, so it is packed: 40 bytes.
 type record struct {
 	service *service
-	at      time.Duration // since records.base
-	lags    [apiCount]time.Duration
-	classes [apiCount]Class
+	at      time.Duration           // since records.base
+	lags    [apiCount]time.Duration // how long the difference stood in each API
+	classes [apiCount]Class         // zero where it does not concern the API
 	way     way
 	opener  Kind // of the object whose event opened it
 }
-
-func (r *record) outcome(in api) outcome { return outcome{r.classes[in], r.lags[in]} }
 
 // stands says that the difference has not ended in the API.
 func (r *record) stands(in api) bool { return r.classes[in] != 0 && r.lags[in] == standing }

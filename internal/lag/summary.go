@@ -160,7 +160,10 @@ func (c *count) add(r *record) {
 		}
 		s := c.window.see(r, in)
 		restarted := c.window.stratum(r, s) == StratumAfterRestart
-		e := entry{record: r, seen: s, stands: c.window.stands(r, in), restarted: restarted}
+		e := entry{
+			record: r, seen: s, restarted: restarted,
+			stands: c.window.stands(r, in), unpublished: c.window.unpublished(r, in),
+		}
 		c.all.add(in, e)
 		if s.class == HandOver {
 			c.handOver.addAsSample(in, e)
@@ -168,7 +171,7 @@ func (c *count) add(r *record) {
 			c.afterRestart.add(in, e)
 		}
 		if r.way == removal && (s.sample() || s.class == HandOver) {
-			c.removals = append(c.removals, newSample(s.lag, e.unpublished()))
+			c.removals = append(c.removals, newSample(s.lag, e.unpublished))
 		}
 		if s.sample() {
 			late, known := c.window.late(r, s)
@@ -237,14 +240,9 @@ func (w *window) blindness() []Blindness {
 
 // entry is a record as seen in one API.
 type entry struct {
-	record            *record
-	seen              seen
-	stands, restarted bool
-}
-
-// unpublished says that the change had not been published at the window's end, whether a leader was there or not.
-func (e entry) unpublished() bool {
-	return e.stands && (e.seen.class == Open || e.seen.class == HandOver)
+	record                         *record
+	seen                           seen
+	stands, unpublished, restarted bool
 }
 
 // table is the six rows of a Summary being counted.
@@ -276,7 +274,7 @@ func (t *table) add(in api, e entry) {
 // addAsSample counts a change that met a time without a leader as the sample that it would have been.
 func (t *table) addAsSample(in api, e entry) {
 	e.seen.class = Closed
-	if e.unpublished() {
+	if e.unpublished {
 		e.seen.class = Open
 	}
 	t.add(in, e)
@@ -304,7 +302,7 @@ func (t *tally) add(e entry) {
 		t.samples = append(t.samples, newSample(e.seen.lag, e.seen.class == Open))
 		t.sampled(e)
 	}
-	if e.unpublished() {
+	if e.unpublished {
 		t.OldestOpen = max(t.OldestOpen, e.seen.lag)
 	}
 	if e.seen.class == Startup {

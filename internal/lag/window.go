@@ -136,6 +136,15 @@ func (w *window) stands(r *record, in api) bool {
 	return r.classes[in] != 0 && (r.lags[in] == standing || r.lags[in] > w.to-r.at)
 }
 
+// unpublished says that a change had not been published at the window's end, whether a leader was there or not.
+func (w *window) unpublished(r *record, in api) bool {
+	if !w.stands(r, in) {
+		return false
+	}
+	class := w.see(r, in).class
+	return class == Open || class == HandOver
+}
+
 // stratum says in which state of kube-controller-manager the change fell.
 func (w *window) stratum(r *record, s seen) Stratum {
 	switch {
@@ -172,8 +181,8 @@ func (t *Tracker) OldestOpen(floor, now time.Time) (time.Time, bool) {
 	oldest := forever
 	t.records.each(func(r *record) {
 		for in := range apiCount {
-			if e := (entry{record: r, seen: w.see(r, in), stands: w.stands(r, in)}); w.holds(r) && e.unpublished() {
-				oldest = min(oldest, r.at)
+			if r.at < oldest && w.holds(r) && w.unpublished(r, in) {
+				oldest = r.at
 			}
 		}
 	})
