@@ -31,6 +31,7 @@ func BenchmarkTracker(b *testing.B) {
 }
 
 func benchmarkChanges(b *testing.B, services, changing int) {
+	b.Helper()
 	tr, all := NewTracker(Options{}), make([]shopper, services)
 	for i := range all {
 		all[i] = newShopper(i)

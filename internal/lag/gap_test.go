@@ -2,6 +2,7 @@ package lag
 
 import (
 	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -108,8 +109,8 @@ func TestBlindTimesAreListed(t *testing.T) {
 
 func TestTheErrorBoundIsThatOfTheSecondsASampleRestsOn(t *testing.T) {
 	tr := newShop(Options{})
-	for second, late := range []time.Duration{1: 1, 2: 20, 3: 1, 4: 7, 5: 90} {
-		tr.SetDelay(at(float64(second)+0.5), late*time.Millisecond)
+	for second, late := range []float64{1: 1, 2: 20, 3: 1, 4: 7, 5: 90} {
+		tr.SetDelay(at(float64(second)+0.5), at(late/1000).Sub(at(0)))
 	}
 	tr.SetDelay(at(4.2), time.Millisecond) // the larger one of a second counts
 	tr.SetPod(web("new"), at(3.1))
@@ -279,8 +280,8 @@ func TestTheWorstServicesComeFirst(t *testing.T) {
 }
 
 func TestPercentilesSayWhenWhatStillGrowsCouldLiftThem(t *testing.T) {
-	grown, growing := func(s int) sample { return newSample(time.Duration(s)*time.Second, false) },
-		func(s int) sample { return newSample(time.Duration(s)*time.Second, true) }
+	grown, growing := func(s int) sample { return newSample(time.Duration(s)*time.Second, Closed) },
+		func(s int) sample { return newSample(time.Duration(s)*time.Second, Open) }
 	tests := map[string]struct {
 		samples []sample
 		want    Quantile // the median
@@ -307,8 +308,8 @@ func TestMemoryIsBoundedUnderChurn(t *testing.T) {
 	tr.SetPod(web("forgotten"), at(1)) // never published
 	for i := range 10_000 {
 		name := fmt.Sprint("p", i%7)
-		tr.SetPod(web(name, func(p *Pod) { p.UID = ParseUID(fmt.Sprint(i)) }), at(float64(i)))
-		tr.SetSlice(webSlice("c", address(fmt.Sprint(i), "10.0.0.1")), at(float64(i)+0.1))
+		tr.SetPod(web(name, func(p *Pod) { p.UID = ParseUID(strconv.Itoa(i)) }), at(float64(i)))
+		tr.SetSlice(webSlice("c", address(strconv.Itoa(i), "10.0.0.1")), at(float64(i)+0.1))
 	}
 	if n := len(tr.records.older); n > 10 {
 		t.Errorf("%d older records are kept, want no more than the members that are wrong", n)

@@ -420,17 +420,16 @@ func (t *Tracker) publish(p *published, ready []Address, at time.Time) {
 		tail++
 	}
 	end := len(p.ready) - tail
-	before := append(t.before[:0], p.ready[head:end]...)
-	after := append(t.after[:0], ready[head:len(ready)-tail]...)
+	t.before = append(t.before[:0], p.ready[head:end]...)
+	t.after = append(t.after[:0], ready[head:len(ready)-tail]...)
 	if cap(p.ready) < len(ready) {
 		p.ready = slices.Clone(ready) // Exactly as large as needed: most objects never grow.
 	} else {
-		p.ready = slices.Replace(p.ready, head, end, after...)
+		p.ready = slices.Replace(p.ready, head, end, t.after...)
 	}
-	t.before, t.after = before, after
-	slices.SortFunc(before, compareAddress)
-	slices.SortFunc(after, compareAddress)
-	touched := t.swap(p, before, after)
+	slices.SortFunc(t.before, compareAddress)
+	slices.SortFunc(t.after, compareAddress)
+	touched := t.swap(p, t.before, t.after)
 	for _, m := range touched {
 		t.shownChanged(m, p.in, at)
 	}

@@ -282,39 +282,16 @@ func (m *model) stat(in Resource, d Direction, q Query) Stat {
 				class = Open
 			}
 		}
-		lag := end.Sub(c.at)
-		open, marked := class == Open, false
+		lag, open := end.Sub(c.at), class == Open
+		var marked, restarted bool
 		if class == Open || class == Closed {
-			if _, blind := around(m.blind[c.by], c.at); blind {
-				class = Gap
-			} else if from, blind := around(m.blind[map[Resource]Kind{
-				ResourceEndpointSlice: KindSlice, ResourceEndpoints: KindEndpoints,
-			}[in]], end); blind {
-				marked = true
-				if open {
-					lag = max(0, from.Sub(c.at))
-				}
-			}
-		}
-		for _, v := range m.vacant {
-			if (class == Open || class == Closed) && !v[0].After(c.at.Add(lag)) && v[1].After(c.at) {
-				class = HandOver
-			}
+			class, lag, marked = m.judge(c, class, lag)
+			restarted = m.restarted(c)
 		}
 		if class == Open || class == Closed {
 			samples = append(samples, sample{lag, open})
-			if marked {
-				out.Marked++
-			}
-			for i, v := range slices.Backward(m.vacant) {
-				if !v[1].After(c.at) {
-					if c.at.Sub(v[1]) <= afterRestart {
-						out.AfterRestart++
-					}
-					break
-				}
-				_ = i
-			}
+			out.Marked += map[bool]int{true: 1}[marked]
+			out.AfterRestart += map[bool]int{true: 1}[restarted]
 		}
 		if open && (class == Open || class == HandOver) {
 			out.OldestOpen = max(out.OldestOpen, lag)
@@ -350,6 +327,34 @@ func (m *model) stat(in Resource, d Direction, q Query) Stat {
 	}
 	out.P50, out.P90, out.P99, out.P999, out.Max = rank(500), rank(900), rank(990), rank(999), rank(1000)
 	return out
+}
+
+// judge looks at what the watches missed, and at who led.
+func (m *model) judge(c *modelChange, class Class, lag time.Duration) (Class, time.Duration, bool) {
+	if _, blind := around(m.blind[c.by], c.at); blind {
+		return Gap, lag, false
+	}
+	published := map[Resource]Kind{ResourceEndpointSlice: KindSlice, ResourceEndpoints: KindEndpoints}[c.in]
+	from, marked := around(m.blind[published], c.at.Add(lag))
+	if marked && class == Open {
+		lag = max(0, from.Sub(c.at))
+	}
+	for _, v := range m.vacant {
+		if !v[0].After(c.at.Add(lag)) && v[1].After(c.at) {
+			class = HandOver
+		}
+	}
+	return class, lag, marked
+}
+
+// restarted says that the newest leader before a change was there for less than a minute.
+func (m *model) restarted(c *modelChange) bool {
+	for _, v := range slices.Backward(m.vacant) {
+		if !v[1].After(c.at) {
+			return c.at.Sub(v[1]) <= afterRestart
+		}
+	}
+	return false
 }
 
 // around returns when the span began that holds a time.
@@ -428,7 +433,8 @@ func (w *world) setService(t *rapid.T) {
 	w.tick(t)
 	w.model.by, w.model.acted = KindService, true
 	selectors := []Labels{
-		appIs("x"), LabelsOf(map[string]string{"app": "x", "tier": "web"}), appIs("y"), {},
+		appIs("x"), LabelsOf(map[string]string{"app": "x", "tier": "web"}), appIs("y"),
+		{},
 		LabelsOf(map[string]string{"tier": "web"}),
 	}
 	s := Service{

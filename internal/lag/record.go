@@ -56,7 +56,7 @@ type record struct {
 func (r *record) stands(in api) bool { return r.classes[in] != 0 && r.lags[in] == standing }
 
 // recordID numbers records from 1; 0 is none.
-type recordID uint64
+type recordID int
 
 // records keeps the newest capacity records, and of older ones those that still stand: no more than there are
 // memberships in the cluster.

@@ -2,6 +2,7 @@ package lag
 
 import (
 	"math"
+	"slices"
 	"time"
 )
 
@@ -55,9 +56,9 @@ func (s spans) around(at time.Duration) (span, bool) {
 
 // endedWithin says whether a span ended at most d before a time.
 func (s spans) endedWithin(d, at time.Duration) bool {
-	for i := len(s) - 1; i >= 0; i-- {
-		if s[i].to <= at {
-			return at-s[i].to <= d
+	for _, gone := range slices.Backward(s) {
+		if gone.to <= at {
+			return at-gone.to <= d
 		}
 	}
 	return false
@@ -84,19 +85,19 @@ func (t *Tracker) SetReceiving(k Kind, receiving bool, at time.Time) {
 	t.gaps[k] = t.gaps[k].set(receiving, t.records.since(at))
 }
 
-// keptDelays is for how many seconds delays are kept: six hours, in 170 KB. Older samples have no known error bound.
+// keptDelays is for how many seconds delays are kept: six hours, in 350 KB. Older samples have no known error bound.
 const keptDelays = 6 * 60 * 60
 
 // delay is by how much stamps of one second may be late.
 type delay struct {
-	second int32
-	late   uint32 // in microseconds
+	second int64
+	late   time.Duration
 }
 
 // delays is a ring over the seconds of the records' own time.
 type delays []delay
 
-func secondOf(at time.Duration) int32 { return int32(at / time.Second) }
+func secondOf(at time.Duration) int64 { return int64(at / time.Second) }
 
 // SetDelay tells that what was received in the second of the given time may have been stamped up to d late. The largest
 // of a second counts.
@@ -112,11 +113,10 @@ func (t *Tracker) SetDelay(at time.Time, d time.Duration) {
 	}
 	second := secondOf(since)
 	slot := &t.delays[second%keptDelays]
-	late := uint32(min(d.Microseconds(), math.MaxUint32))
-	if slot.late == 0 || slot.second != second {
-		*slot = delay{second: second, late: max(1, late)}
+	if slot.second != second {
+		*slot = delay{second: second}
 	}
-	slot.late = max(slot.late, late)
+	slot.late = max(slot.late, d, 1) // Nothing is exact, and 0 is unknown.
 }
 
 // at returns by how much a stamp may be late, if that is known.
@@ -125,5 +125,5 @@ func (d delays) at(stamp time.Duration) (late time.Duration, known bool) {
 		return 0, false
 	}
 	slot := d[secondOf(stamp)%keptDelays]
-	return time.Duration(slot.late) * time.Microsecond, slot.late > 0 && slot.second == secondOf(stamp)
+	return slot.late, slot.late > 0 && slot.second == secondOf(stamp)
 }

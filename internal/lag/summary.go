@@ -171,7 +171,7 @@ func (c *count) add(r *record) {
 			c.afterRestart.add(in, e)
 		}
 		if r.way == removal && (s.sample() || s.class == HandOver) {
-			c.removals = append(c.removals, newSample(s.lag, e.unpublished))
+			c.removals = append(c.removals, newSample(s.lag, e.ended()))
 		}
 		if s.sample() {
 			late, known := c.window.late(r, s)
@@ -245,6 +245,14 @@ type entry struct {
 	stands, unpublished, restarted bool
 }
 
+// ended says whether a change was published, with a leader or without.
+func (e entry) ended() Class {
+	if e.unpublished {
+		return Open
+	}
+	return Closed
+}
+
 // table is the six rows of a Summary being counted.
 type table [apiCount][1 + wayCount]tally
 
@@ -273,10 +281,7 @@ func (t *table) add(in api, e entry) {
 
 // addAsSample counts a change that met a time without a leader as the sample that it would have been.
 func (t *table) addAsSample(in api, e entry) {
-	e.seen.class = Closed
-	if e.unpublished {
-		e.seen.class = Open
-	}
+	e.seen.class = e.ended()
 	t.add(in, e)
 }
 
@@ -299,7 +304,7 @@ const quiet = 30 * time.Second
 func (t *tally) add(e entry) {
 	t.count(e.seen.class)
 	if e.seen.sample() {
-		t.samples = append(t.samples, newSample(e.seen.lag, e.seen.class == Open))
+		t.samples = append(t.samples, newSample(e.seen.lag, e.seen.class))
 		t.sampled(e)
 	}
 	if e.unpublished {
@@ -369,9 +374,9 @@ func (s *Stat) count(c Class) {
 // sample is a lag in nanoseconds, shifted by one bit; the lowest bit says that it is still growing. It sorts by lag.
 type sample int64
 
-func newSample(lag time.Duration, growing bool) sample {
+func newSample(lag time.Duration, c Class) sample {
 	s := sample(lag) << 1
-	if growing {
+	if c == Open {
 		s |= 1
 	}
 	return s

@@ -49,11 +49,11 @@ func (t *Tracker) tell(m *member, in api, r *record) {
 		return
 	}
 	w := window{to: r.at + r.lags[in], leaderless: t.leaderless, gaps: &t.gaps}
-	seen := w.see(r, in)
+	as := w.see(r, in)
 	t.ended(Ended{
-		Resource: resources[in], Direction: directions[r.way], Stratum: w.stratum(r, seen), Class: seen.class,
+		Resource: resources[in], Direction: directions[r.way], Stratum: w.stratum(r, as), Class: as.class,
 		Namespace: r.service.Namespace, Service: r.service.Name, Pod: m.uid,
-		Began: t.records.base.Add(r.at), Lag: seen.lag, Marked: seen.marked,
+		Began: t.records.base.Add(r.at), Lag: as.lag, Marked: as.marked,
 	})
 }
 

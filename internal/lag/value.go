@@ -45,24 +45,24 @@ func parseUUID[T ~string | ~[]byte](text T) (id UID, ok bool) {
 			at++
 		}
 		high, low := digit(text[at]), digit(text[at+1])
-		if high < 0 || low < 0 {
+		if high > 15 || low > 15 {
 			return id, false
 		}
-		id[i] = byte(high<<4 | low)
+		id[i] = high<<4 | low
 		at += 2
 	}
 	return id, true
 }
 
-// digit is the value of a lower-case hexadecimal digit, or negative.
-func digit(c byte) int {
+// digit is the value of a lower-case hexadecimal digit; more than 15 if it is none.
+func digit(c byte) byte {
 	switch {
 	case c >= '0' && c <= '9':
-		return int(c - '0')
+		return c - '0'
 	case c >= 'a' && c <= 'f':
-		return int(c-'a') + 10
+		return c - 'a' + 10
 	}
-	return -1
+	return 16
 }
 
 // String returns the canonical form of a UUID.
