@@ -1,52 +1,11 @@
 package lag
 
 import (
-	"bytes"
-	"cmp"
 	"maps"
 	"math/bits"
 	"slices"
 	"time"
 )
-
-// namespace holds the objects of one Kubernetes namespace; selectors never reach across.
-type namespace struct {
-	labels    Labels
-	pods      map[string]*pod
-	services  map[string]*service
-	slices    map[string]*published
-	endpoints map[string]*published
-	// selected finds the Services whose selector asks for a label without looking at all of them. Each Service stands
-	// under one pair of its selector.
-	selected map[Label]map[*service]struct{}
-}
-
-// each calls f for every known object of a kind.
-func (ns *namespace) each(k Kind, namespace string, f func(namespace, name string)) {
-	switch k {
-	case KindPod:
-		for name := range ns.pods {
-			f(namespace, name)
-		}
-	case KindService:
-		for name, s := range ns.services {
-			if s.managed {
-				f(namespace, name)
-			}
-		}
-	case KindSlice:
-		for name := range ns.slices {
-			f(namespace, name)
-		}
-	case KindEndpoints:
-		for name := range ns.endpoints {
-			f(namespace, name)
-		}
-	case KindNamespace:
-		f("", namespace)
-	case KindNode, kindCount: // not in a namespace
-	}
-}
 
 type pod struct {
 	Pod
@@ -91,13 +50,6 @@ type service struct {
 
 // collect returns the members as they are now.
 func (s *service) collect() []*member { return slices.Collect(maps.Values(s.members)) }
-
-// published is the ready addresses of one slice or Endpoints object, in its own order.
-type published struct {
-	owner *service
-	in    api
-	ready []Address
-}
 
 // member is a Pod, as a UID, seen from one Service: wanted there, shown there, or both.
 type member struct {
@@ -392,154 +344,4 @@ func (t *Tracker) wantChanged(m *member, in api, id recordID, e event) {
 // cutsOff says that the API cannot show all members of the Service, so that a missing one means nothing.
 func (s *service) cutsOff(in api) bool {
 	return in == endpointsAPI && (s.overCapacity || s.wanted > endpointsCapacity)
-}
-
-// shownChanged ends what was pending when the published state conforms, and notes a difference that no desired change
-// explains.
-func (t *Tracker) shownChanged(m *member, in api, at time.Time) {
-	c := &m.cells[in]
-	c.fresh = true
-	switch {
-	case !t.synced || !m.service.managed:
-	case m.conforms(in):
-		t.end(m, in, Closed, at)
-	case c.pending == 0 && !m.service.cutsOff(in):
-		t.open(m, in, t.begin(m.service, c.way(), in.kind(), at), Drift)
-	}
-	m.drop()
-}
-
-// publish replaces what an object shows, in one step for each member: an address that only moves inside the object was
-// never gone. kube-controller-manager keeps the order of what stays, so that usually one address in the middle differs.
-func (t *Tracker) publish(p *published, ready []Address, at time.Time) {
-	head, tail, shorter := 0, 0, min(len(p.ready), len(ready))
-	for head < shorter && p.ready[head] == ready[head] {
-		head++
-	}
-	for tail < shorter-head && p.ready[len(p.ready)-1-tail] == ready[len(ready)-1-tail] {
-		tail++
-	}
-	end := len(p.ready) - tail
-	t.before = append(t.before[:0], p.ready[head:end]...)
-	t.after = append(t.after[:0], ready[head:len(ready)-tail]...)
-	if cap(p.ready) < len(ready) {
-		p.ready = slices.Clone(ready) // Exactly as large as needed: most objects never grow.
-	} else {
-		p.ready = slices.Replace(p.ready, head, end, t.after...)
-	}
-	slices.SortFunc(t.before, compareAddress)
-	slices.SortFunc(t.after, compareAddress)
-	touched := t.swap(p, t.before, t.after)
-	for _, m := range touched {
-		t.shownChanged(m, p.in, at)
-	}
-	clear(touched)
-}
-
-// swap hides and shows what differs between two sorted lists of addresses, and returns the members that it touched. The
-// result is good until the next call.
-func (t *Tracker) swap(p *published, before, after []Address) []*member {
-	touched := t.touched[:0]
-	for len(before) > 0 || len(after) > 0 {
-		var order int
-		switch {
-		case len(before) == 0:
-			order = 1
-		case len(after) == 0:
-			order = -1
-		default:
-			order = compareAddress(before[0], after[0])
-		}
-		switch {
-		case order < 0:
-			touched = append(touched, p.hide(before[0]))
-			before = before[1:]
-		case order > 0:
-			touched = append(touched, p.show(after[0]))
-			after = after[1:]
-		default:
-			before, after = before[1:], after[1:]
-		}
-	}
-	t.touched = touched
-	return touched
-}
-
-func (p *published) show(a Address) *member {
-	m := p.owner.member(a.PodUID)
-	m.cells[p.in].show(a.IP)
-	return m
-}
-
-func (p *published) hide(a Address) *member {
-	m := p.owner.member(a.PodUID)
-	m.cells[p.in].hide(a.IP)
-	return m
-}
-
-func compareAddress(a, b Address) int {
-	return cmp.Or(bytes.Compare(a.PodUID[:], b.PodUID[:]), bytes.Compare(a.IP[:], b.IP[:]))
-}
-
-// service returns the Service of that name, known already or not.
-func (ns *namespace) service(name string) *service {
-	s := ns.services[name]
-	if s == nil {
-		s = &service{Service: Service{Name: name}}
-		ns.services[name] = s
-	}
-	return s
-}
-
-// attach returns an empty published object of the named Service.
-func (ns *namespace) attach(name string, in api) *published {
-	p := &published{owner: ns.service(name), in: in}
-	p.owner.sources = append(p.owner.sources, p)
-	return p
-}
-
-// forget drops a Service that does not exist and under whose name nothing is published.
-func (ns *namespace) forget(name string) {
-	if s := ns.services[name]; s != nil && !s.managed && len(s.sources) == 0 {
-		delete(ns.services, name)
-	}
-}
-
-// index files a managed Service under the pair of its selector that the fewest others share.
-func (ns *namespace) index(s *service) {
-	ns.unindex(s)
-	best := -1
-	for k, v := range s.Selector.All() {
-		if n := len(ns.selected[Label{k, v}]); best < 0 || n < best {
-			s.indexed, best = Label{k, v}, n
-		}
-	}
-	if best < 0 {
-		return
-	}
-	if ns.selected[s.indexed] == nil {
-		ns.selected[s.indexed] = map[*service]struct{}{}
-	}
-	ns.selected[s.indexed][s] = struct{}{}
-}
-
-func (ns *namespace) unindex(s *service) {
-	delete(ns.selected[s.indexed], s)
-	if len(ns.selected[s.indexed]) == 0 {
-		delete(ns.selected, s.indexed)
-	}
-}
-
-// rematch attaches and detaches the Pods of the namespace after a Service's selector changed; the caller evaluates.
-func (ns *namespace) rematch(s *service) {
-	for _, p := range ns.pods {
-		m := s.members[p.UID]
-		attached := m != nil && m.pod != nil
-		switch selected := s.selects(p.Labels); {
-		case selected && !attached:
-			p.attach(s.member(p.UID))
-		case !selected && attached:
-			p.detach(m)
-		}
-	}
 }

@@ -1,0 +1,183 @@
+package lag
+
+import (
+	"math"
+	"slices"
+	"time"
+)
+
+// entry is a record as seen in one API.
+type entry struct {
+	record                         *record
+	seen                           seen
+	stands, unpublished, restarted bool
+}
+
+// ended says whether a change was published, with a leader or without.
+func (e entry) ended() Class {
+	if e.unpublished {
+		return Open
+	}
+	return Closed
+}
+
+// table is the six rows of a Summary being counted.
+type table [apiCount][1 + wayCount]tally
+
+// tally is a Stat being counted, with the samples its percentiles run over.
+type tally struct {
+	Stat
+
+	samples []sample
+	last    time.Duration // when the latest sample began
+}
+
+func newTable() table {
+	var t table
+	for in := range t {
+		t[in][0].Stat = Stat{Resource: resources[in], Direction: DirectionAny}
+		t[in][1+addition].Stat = Stat{Resource: resources[in], Direction: DirectionAddition}
+		t[in][1+removal].Stat = Stat{Resource: resources[in], Direction: DirectionRemoval}
+	}
+	return t
+}
+
+func (t *table) add(in api, e entry) {
+	t[in][0].add(e)
+	t[in][1+e.record.way].add(e)
+}
+
+// addAsSample counts a change that met a time without a leader as the sample that it would have been.
+func (t *table) addAsSample(in api, e entry) {
+	e.seen.class = e.ended()
+	t.add(in, e)
+}
+
+// rows returns any direction, additions and removals of each API.
+func (t *table) rows() []Stat {
+	var out []Stat
+	for in := range t {
+		for _, i := range []way{0, 1 + addition, 1 + removal} {
+			out = append(out, t[in][i].rank())
+		}
+	}
+	return out
+}
+
+// quiet is what lies between two episodes at least: as long as the worst backlog at the default flags takes to drain, so
+// that one backlog is not taken for several episodes.
+const quiet = 30 * time.Second
+
+// add counts one record.
+func (t *tally) add(e entry) {
+	t.count(e.seen.class)
+	if e.seen.sample() {
+		t.samples = append(t.samples, newSample(e.seen.lag, e.seen.class))
+		t.sampled(e)
+	}
+	if e.unpublished {
+		t.OldestOpen = max(t.OldestOpen, e.seen.lag)
+	}
+	if e.seen.class == Startup {
+		t.OldestStartup = max(t.OldestStartup, e.seen.lag)
+		if e.stands {
+			t.StartupOpen++
+		}
+	}
+	if e.seen.class != OverCapacity {
+		t.WrongEndpointSeconds += e.seen.lag.Seconds()
+	}
+}
+
+// sampled counts what is said of samples only. Records come in the order in which they were added.
+func (t *tally) sampled(e entry) {
+	if len(t.samples) == 1 || e.record.at-t.last >= quiet {
+		t.Episodes++
+	}
+	t.last = max(t.last, e.record.at)
+	if e.seen.marked {
+		t.Marked++
+	}
+	if e.restarted {
+		t.AfterRestart++
+	}
+}
+
+// rank fills in the percentiles.
+func (t *tally) rank() Stat {
+	s := sorted(t.samples)
+	t.P50, t.P90, t.P99 = quantile(s, 0.50), quantile(s, 0.90), quantile(s, 0.99)
+	t.P999, t.Max = quantile(s, 0.999), quantile(s, 1)
+	return t.Stat
+}
+
+func (s *Stat) count(c Class) {
+	s.Changes++
+	switch c {
+	case Closed:
+		s.Closed++
+	case Open:
+		s.Open++
+	case Superseded:
+		s.Superseded++
+	case NotNeeded:
+		s.NotNeeded++
+	case Startup:
+		s.Startup++
+	case Gap:
+		s.Gap++
+	case HandOver:
+		s.HandOver++
+	case OverCapacity:
+		s.OverCapacity++
+	case Unacted:
+		s.Unacted++
+	case Drift:
+		s.Drift++
+		s.Changes--
+	case classCount:
+	}
+}
+
+// sample is a lag in nanoseconds, shifted by one bit; the lowest bit says that it is still growing. It sorts by lag.
+type sample int64
+
+func newSample(lag time.Duration, c Class) sample {
+	s := sample(lag) << 1
+	if c == Open {
+		s |= 1
+	}
+	return s
+}
+
+func sorted(s []sample) []sample {
+	slices.Sort(s)
+	return s
+}
+
+func (s sample) lag() time.Duration { return time.Duration(s >> 1) }
+
+func (s sample) growing() bool { return s&1 == 1 }
+
+// quantile is the nearest-rank percentile of sorted samples: the ⌈p·n⌉-th smallest. Those up to there that still grow
+// may end above it and lift it by as many ranks: it is a lower bound when that could be more than a tenth of it.
+func quantile(sorted []sample, p float64) Quantile {
+	if len(sorted) == 0 {
+		return Quantile{}
+	}
+	k := max(1, rank(p, len(sorted)))
+	at, growing := sorted[k-1], 0
+	for _, s := range sorted[:k] {
+		if s.growing() {
+			growing++
+		}
+	}
+	lifted := k + growing
+	return Quantile{
+		Value:      at.lag(),
+		LowerBound: at.growing() || lifted > len(sorted) || sorted[lifted-1].lag() > at.lag()+at.lag()/10,
+	}
+}
+
+// rank is ⌈p·n⌉, not thrown off by the binary form of p.
+func rank(p float64, n int) int { return int(math.Ceil(p*float64(n) - 1e-9)) }
