@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
+	"net/url"
 	"sync"
+	"time"
 
 	"github.com/go-logr/logr"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
@@ -19,69 +21,77 @@ import (
 // Options says what to watch. The zero value watches all namespaces by the system's clock and logs nothing.
 type Options struct {
 	// Clock stamps what the watches say; nil is the system's.
-	Clock clock.PassiveClock
+	Clock clock.WithTicker
 	// Namespace limits the watches to one namespace; empty is all.
 	Namespace string
 	// Logger hears of watches that end or cannot begin; the zero value discards.
 	Logger logr.Logger
+	// Processed hears, for every event, how long it took from its receipt until the tracker had it. It is called from one
+	// goroutine, which it must not hold up. nil: nobody.
+	Processed func(kind lag.Kind, delay time.Duration)
+	// Watched hears when a watch begins: a relist or a resumption. It is called from several goroutines. nil: nobody.
+	Watched func(kind lag.Kind, relist bool)
 }
 
-// Feed keeps a tracker up to date. It costs one list and one watch for each of Pods, Services, EndpointSlices, Endpoints
-// and Namespaces (names and labels only), and no request after that but to renew the watches. It is a manager.Runnable
-// that runs on every replica.
+// Feed keeps a tracker up to date. It costs one watch for each of Pods, Services, EndpointSlices, Endpoints, Namespaces
+// and Nodes (names and labels only), and no request after that but to renew the watches, every five to ten minutes. It
+// has a connection of its own, so that nothing else delays what it receives. It is a manager.Runnable that runs on every
+// replica.
 type Feed struct {
-	clients clients
+	clock   clock.WithTicker
 	tracker *lag.Tracker
 	options Options
-	sinks   []*sink
+	server  *url.URL
+	client  *http.Client
+	all     []*kind
+	queue   *queue
+	delays  *delays
+	streams sync.WaitGroup
 
 	synced  chan struct{}
 	mu      sync.Mutex
-	waiting int // sinks without their first list
+	waiting int // kinds without their first list
 }
 
-// clients are the API clients a feed reads with.
-type clients struct {
-	kube       kubernetes.Interface
-	namespaces metadata.Interface
-}
+// The times of client-go's own dialer (tlsTransportCache.get in k8s.io/client-go/transport).
+const (
+	dialTimeout = 30 * time.Second
+	keepAlive   = 30 * time.Second
+)
 
-// protobuf is the cheapest encoding of the built-in kinds.
-const protobuf = "application/vnd.kubernetes.protobuf"
-
-// NewFeed returns a feed that reads with the given configuration, asking for protobuf; the configuration itself is not
-// changed.
+// NewFeed returns a feed that reads with the given configuration; the configuration itself is not changed.
 func NewFeed(config *rest.Config, tracker *lag.Tracker, options Options) (*Feed, error) {
-	config = rest.CopyConfig(config)
-	config.Timeout = 0                        // it would end every watch
-	config.WarningHandler = rest.NoWarnings{} // Endpoints is deprecated, and read knowingly
-	namespaces, err := metadata.NewForConfig(config)
-	if err != nil {
-		return nil, fmt.Errorf("build a client for namespaces: %w", err)
-	}
-	config.ContentType = protobuf
-	config.AcceptContentTypes = protobuf + ",application/json"
-	kube, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return nil, fmt.Errorf("build a client for pods, services and endpoints: %w", err)
-	}
-	return newFeed(clients{kube: kube, namespaces: namespaces}, tracker, options), nil
-}
-
-func newFeed(c clients, tracker *lag.Tracker, options Options) *Feed {
 	if options.Clock == nil {
 		options.Clock = clock.RealClock{}
 	}
 	if options.Logger.GetSink() == nil {
 		options.Logger = logr.Discard()
 	}
-	f := &Feed{clients: c, tracker: tracker, options: options, synced: make(chan struct{})}
-	f.sinks = []*sink{f.pods(), f.services(), f.endpointSlices(), f.endpoints(), f.namespaces()}
-	f.waiting = len(f.sinks)
-	for _, s := range f.sinks {
-		s.clock, s.listed = options.Clock, f.listed
+	config = rest.CopyConfig(config)
+	config.Timeout = 0 // it would end every watch
+	dial := config.Dial
+	if dial == nil {
+		dial = (&net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}).DialContext
 	}
-	return f
+	config.Dial = timed(dial, options.Clock)
+	if config.UserAgent == "" {
+		config.UserAgent = rest.DefaultKubernetesUserAgent()
+	}
+	client, err := rest.HTTPClientFor(config)
+	if err != nil {
+		return nil, fmt.Errorf("build a client for the watches: %w", err)
+	}
+	server, _, err := rest.DefaultServerUrlFor(config)
+	if err != nil {
+		return nil, fmt.Errorf("read the address of the API server: %w", err)
+	}
+	f := &Feed{
+		clock: options.Clock, tracker: tracker, options: options, server: server, client: client,
+		queue: newQueue(), delays: newDelays(tracker), synced: make(chan struct{}),
+	}
+	f.all = f.kinds()
+	f.waiting = len(f.all)
+	return f, nil
 }
 
 // Run feeds the tracker until ctx ends.
@@ -97,14 +107,21 @@ func Run(ctx context.Context, config *rest.Config, tracker *lag.Tracker, options
 // fail are retried, with their error logged and kept for WaitSynced.
 func (f *Feed) Start(ctx context.Context) error {
 	ctx = logr.NewContext(ctx, f.options.Logger)
-	var running sync.WaitGroup
-	for _, s := range f.sinks {
-		reflector := cache.NewReflectorWithOptions(s.source, s.example, s, cache.ReflectorOptions{
-			Name: s.name, Logger: &f.options.Logger,
+	var applying, running sync.WaitGroup
+	applying.Go(f.apply)
+	running.Go(func() { f.delays.canary(ctx, f.clock) })
+	for _, k := range f.all {
+		s := &source{feed: f, kind: k}
+		reflector := cache.NewReflectorWithOptions(s, nil, s, cache.ReflectorOptions{
+			Name: k.name, TypeDescription: k.name, Logger: &f.options.Logger, Clock: f.clock,
 		})
 		running.Go(func() { reflector.RunWithContext(ctx) })
 	}
 	running.Wait()
+	f.streams.Wait() // Their requests end with ctx.
+	f.queue.close()
+	applying.Wait()
+	f.client.CloseIdleConnections()
 	return nil
 }
 
@@ -130,18 +147,25 @@ func (f *Feed) WaitSynced(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	errs := []error{fmt.Errorf("wait for the first lists: %w", ctx.Err())}
-	for _, s := range f.sinks {
-		errs = append(errs, s.missing())
+	for _, k := range f.all {
+		errs = append(errs, k.missing())
 	}
 	return errors.Join(errs...)
 }
 
-// listed counts a sink that has its first list; with the last one the tracker begins to record.
-func (f *Feed) listed() {
+// listed counts a kind that has its first list; with the last one the tracker begins to record.
+func (f *Feed) listed(k *kind) {
+	k.mu.Lock()
+	first := k.waiting
+	k.waiting = false
+	k.mu.Unlock()
+	if !first {
+		return
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.waiting--; f.waiting == 0 {
-		f.tracker.Synced(f.options.Clock.Now())
+		f.tracker.Synced(f.clock.Now())
 		close(f.synced)
 	}
 }

@@ -3,146 +3,76 @@ package watch
 import (
 	"context"
 	"errors"
+	"net/http"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
-	kubefake "k8s.io/client-go/kubernetes/fake"
-	metadatafake "k8s.io/client-go/metadata/fake"
-	clienttesting "k8s.io/client-go/testing"
-	"k8s.io/client-go/tools/cache"
-	"k8s.io/utils/clock"
 
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 )
 
-// cluster is a fake API server with one Service "web" and one ready Pod "old" that both APIs show.
-type cluster struct {
-	t          *testing.T
-	kube       *kubefake.Clientset
-	namespaces *metadatafake.FakeMetadataClient
-	tracker    *lag.Tracker
+// run is a server, a feed from it and the tracker that it feeds.
+type run struct {
+	*server
+	feed    *Feed
+	tracker *lag.Tracker
+
+	mu      sync.Mutex
+	watched []bool // of Pods: whether it was a relist
 }
 
-func newCluster(t *testing.T) *cluster {
+// inBubble runs a test in virtual time, after the first lists unless the server is changed so that there are none.
+func inBubble(t *testing.T, change func(*server), test func(*testing.T, *run)) {
 	t.Helper()
-	scheme := metadatafake.NewTestScheme()
-	if err := metav1.AddMetaToScheme(scheme); err != nil {
-		t.Fatal(err)
-	}
-	return &cluster{
-		t:    t,
-		kube: kubefake.NewClientset(service(), pod("old", true), slice("old"), endpoints("old")),
-		namespaces: metadatafake.NewSimpleMetadataClient(scheme, &metav1.PartialObjectMetadata{
-			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"},
-			ObjectMeta: metav1.ObjectMeta{Name: "shop", Labels: map[string]string{"tier": "gold"}},
-		}),
-		tracker: lag.NewTracker(lag.Options{}),
-	}
-}
-
-// start runs a feed until the test ends. It must be called inside a synctest bubble.
-func (c *cluster) start() *Feed {
-	f := newFeed(clients{kube: c.kube, namespaces: c.namespaces}, c.tracker, Options{Clock: clock.RealClock{}})
-	ended := make(chan error, 1)
-	ctx, cancel := context.WithCancel(c.t.Context())
-	go func() { ended <- f.Start(ctx) }()
-	c.t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			c.t.Errorf("Start() = %v, want nil", err)
+	synctest.Test(t, func(t *testing.T) {
+		c := &run{server: newServer(t), tracker: lag.NewTracker(lag.Options{})}
+		if change != nil {
+			change(c.server)
 		}
+		c.feed = c.start(c.tracker, Options{Watched: func(k lag.Kind, relist bool) {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if k == lag.KindPod {
+				c.watched = append(c.watched, relist)
+			}
+		}})
+		synctest.Wait()
+		test(t, c)
 	})
-	return f
 }
 
-func (c *cluster) must(err error) {
-	c.t.Helper()
-	if err != nil {
-		c.t.Fatal(err)
+func (c *run) stat(r lag.Resource, d lag.Direction) lag.Stat {
+	return c.summary().Stat(r, d)
+}
+
+func (c *run) summary() lag.Summary { return c.tracker.Summary(lag.Query{Now: time.Now()}) }
+
+func (c *run) wantSynced(t *testing.T) {
+	t.Helper()
+	if !c.feed.Synced() {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		t.Fatal(c.feed.WaitSynced(ctx))
 	}
-}
-
-func (c *cluster) stat(r lag.Resource, d lag.Direction) lag.Stat {
-	return c.tracker.Summary(lag.Query{Now: time.Now()}).Stat(r, d)
-}
-
-func named(name string) metav1.ObjectMeta {
-	return metav1.ObjectMeta{Namespace: "shop", Name: name, Labels: map[string]string{"app": "web"}}
-}
-
-func uidOf(pod string) types.UID { return types.UID("uid-of-" + pod) }
-
-func service() *corev1.Service {
-	return &corev1.Service{ObjectMeta: named("web"), Spec: corev1.ServiceSpec{Selector: map[string]string{"app": "web"}}}
-}
-
-func pod(name string, ready bool) *corev1.Pod {
-	p := &corev1.Pod{ObjectMeta: named(name), Status: corev1.PodStatus{Phase: corev1.PodRunning, PodIP: "10.0.0.1", PodIPs: []corev1.PodIP{{IP: "10.0.0.1"}}}}
-	p.UID = uidOf(name)
-	condition := corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionFalse}
-	if ready {
-		condition.Status = corev1.ConditionTrue
-	}
-	p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodInitialized, Status: corev1.ConditionTrue}, condition}
-	return p
-}
-
-func slice(ready ...string) *discoveryv1.EndpointSlice {
-	s := &discoveryv1.EndpointSlice{ObjectMeta: named("web-1"), AddressType: discoveryv1.AddressTypeIPv4}
-	s.Labels = map[string]string{
-		discoveryv1.LabelServiceName: "web", discoveryv1.LabelManagedBy: sliceController,
-	}
-	for _, name := range ready {
-		s.Endpoints = append(s.Endpoints, discoveryv1.Endpoint{
-			Addresses: []string{"10.0.0.1"}, TargetRef: reference(name),
-		})
-	}
-	return s
-}
-
-func endpoints(ready ...string) *legacyEndpoints {
-	e := &legacyEndpoints{ObjectMeta: named("web"), Subsets: []corev1.EndpointSubset{{}}}
-	for _, name := range ready {
-		e.Subsets[0].Addresses = append(e.Subsets[0].Addresses, corev1.EndpointAddress{
-			IP: "10.0.0.1", TargetRef: reference(name),
-		})
-	}
-	return e
-}
-
-func reference(pod string) *corev1.ObjectReference {
-	return &corev1.ObjectReference{Kind: "Pod", Namespace: "shop", Name: pod, UID: uidOf(pod)}
 }
 
 func TestFeedMeasuresWhatTheWatchesSay(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t)
-		f := c.start()
-		c.must(f.WaitSynced(t.Context()))
-		ctx, update := t.Context(), metav1.UpdateOptions{}
-		pods, slices := c.kube.CoreV1().Pods("shop"), c.kube.DiscoveryV1().EndpointSlices("shop")
-		_, err := pods.Create(ctx, pod("new", true), metav1.CreateOptions{})
-		c.must(err)
+	inBubble(t, nil, func(t *testing.T, c *run) {
+		c.wantSynced(t)
+		c.set("pods", pod("new", true))
 		time.Sleep(2 * time.Second)
-		_, err = slices.Update(ctx, slice("old", "new"), update)
-		c.must(err)
+		c.set("endpointslices", slice("old", "new"))
 		time.Sleep(time.Second)
-		_, err = c.kube.CoreV1().Endpoints("shop").Update(ctx, endpoints("old", "new"), update)
-		c.must(err)
+		c.set("endpoints", endpoints("old", "new"))
 		synctest.Wait()
-		_, err = pods.UpdateStatus(ctx, pod("old", false), update)
-		c.must(err)
+		c.set("pods", pod("old", false))
 		time.Sleep(5 * time.Second)
-		c.must(slices.Delete(ctx, "web-1", metav1.DeleteOptions{}))
+		c.server.remove("endpointslices", "shop/web-1")
 		synctest.Wait()
 		for _, want := range []struct {
 			resource  lag.Resource
@@ -162,61 +92,165 @@ func TestFeedMeasuresWhatTheWatchesSay(t *testing.T) {
 		if n := c.tracker.Summary(gold).Stat(lag.ResourceEndpointSlice, lag.DirectionAny).Changes; n != 2 {
 			t.Errorf("changes in gold namespaces = %d, want 2", n)
 		}
+		time.Sleep(2 * time.Second) // Until the last second is told.
+		if got := c.summary(); !got.BoundKnown || got.ErrorBound != unseenDelay || len(got.Blind) > 0 {
+			t.Errorf("error bound %v (known: %v), gaps %v, want %v (known: true) and none",
+				got.ErrorBound, got.BoundKnown, got.Blind, unseenDelay)
+		}
 	})
+}
+
+func TestFeedResumesAfterABreakInTheMiddleOfAFrame(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, c *run) {
+		c.wantSynced(t)
+		time.Sleep(time.Second)
+		c.do(func() { c.half["pods"] = true })
+		c.set("pods", pod("new", true))
+		time.Sleep(10 * time.Second)
+		c.set("endpointslices", slice("old", "new"))
+		synctest.Wait()
+		if n := c.stat(lag.ResourceEndpointSlice, lag.DirectionAddition); n.Changes != 1 || n.Gap != 1 {
+			t.Errorf("additions = %d, of which in a gap %d, want 1 of 1: its beginning was received late", n.Changes, n.Gap)
+		}
+		if want := []bool{true, false}; !slices.Equal(c.watched, want) {
+			t.Errorf("watches of pods, relist = %v, want %v", c.watched, want)
+		}
+		gaps := c.summary().Blind
+		if len(gaps) != 1 || gaps[0].Kind != lag.KindPod || gaps[0].To.IsZero() || gaps[0].To.Sub(gaps[0].From) > 10*time.Second {
+			t.Errorf("gaps = %+v, want one of pods that is over", gaps)
+		}
+		c.set("pods", pod("later", true))
+		time.Sleep(3 * time.Second)
+		c.set("endpointslices", slice("old", "new", "later"))
+		synctest.Wait()
+		if got := c.stat(lag.ResourceEndpointSlice, lag.DirectionAddition); got.Max.Value != 3*time.Second || got.Samples() != 1 {
+			t.Errorf("additions after the gap: max %v of %d, want 3s of 1", got.Max, got.Samples())
+		}
+	})
+}
+
+// vanish takes the Pod away while nobody watches, in a way that a watch cannot make up for.
+func vanish(c *run, gone func()) {
+	time.Sleep(time.Second)
+	gone()
+	time.Sleep(time.Minute)
 }
 
 func TestFeedNoticesWhatVanishedWhileTheWatchWasDown(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t)
-		f := c.start()
-		c.must(f.WaitSynced(t.Context()))
-		pods := f.sinks[0]
-		c.must(pods.Replace([]any{pod("new", true)}, "9"))
-		if n := c.stat(lag.ResourceEndpointSlice, lag.DirectionRemoval).Open; n != 1 {
-			t.Errorf("open removals after a list without the Pod = %d, want 1", n)
-		}
-		c.must(pods.Delete(cache.DeletedFinalStateUnknown{Key: "shop/new", Obj: pod("new", true)}))
-		if n := c.stat(lag.ResourceEndpointSlice, lag.DirectionAddition).Superseded; n != 1 {
-			t.Errorf("superseded additions after an unknown deletion = %d, want 1", n)
-		}
-	})
+	tests := map[string]struct {
+		change func(*server)
+		gone   func(*run)
+	}{
+		"the resumption is too old": {nil, func(c *run) {
+			c.server.remove("pods", "shop/old")
+			c.do(func() { c.broken++; c.oldest = c.version + 1; c.history = nil })
+		}},
+		"the watch becomes too old": {nil, func(c *run) {
+			c.do(func() { delete(c.objects["pods"], "shop/old") })
+			c.expire("pods")
+		}},
+		"the server cannot stream the first state": {func(s *server) { s.noStream = true }, func(c *run) {
+			c.do(func() { delete(c.objects["pods"], "shop/old") })
+			c.expire("pods")
+		}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, test.change, func(t *testing.T, c *run) {
+				time.Sleep(time.Second)
+				c.wantSynced(t)
+				vanish(c, func() { test.gone(c) })
+				got := c.stat(lag.ResourceEndpointSlice, lag.DirectionRemoval)
+				if got.Changes != 1 || got.Gap != 1 {
+					t.Errorf("removals = %d, of which in a gap %d, want 1 of 1", got.Changes, got.Gap)
+				}
+				if !slices.Equal(c.watched, []bool{true, true}) {
+					t.Errorf("watches of pods, relist = %v, want two relists", c.watched)
+				}
+				for _, g := range c.summary().Blind {
+					if g.To.IsZero() {
+						t.Errorf("the gap of %s that began at %v lasts", g.Kind, g.From)
+					}
+				}
+			})
+		})
+	}
 }
 
-func TestFeedNeedsNoRightToListNamespaces(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t)
-		c.namespaces.PrependReactor("list", "namespaces", deny)
-		f := c.start()
-		c.must(f.WaitSynced(t.Context()))
-		if !f.Synced() {
-			t.Error("Synced() = false, want true")
+func TestFeedNeedsNoRightToNamespacesAndNodes(t *testing.T) {
+	deny := func(s *server) {
+		s.refused["namespaces"], s.refused["nodes"] = http.StatusForbidden, http.StatusForbidden
+	}
+	inBubble(t, deny, func(t *testing.T, c *run) {
+		c.wantSynced(t)
+		time.Sleep(time.Hour)
+		if n := c.asked("nodes", ""); n > 240 {
+			t.Errorf("%d requests for nodes in an hour, want at most four a minute", n)
 		}
 	})
 }
 
 func TestWaitSyncedSaysWhatIsMissingAndWhy(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t)
-		c.kube.PrependReactor("list", "pods", deny)
-		f := c.start()
+	deny := func(s *server) { s.refused["pods"] = http.StatusForbidden }
+	inBubble(t, deny, func(t *testing.T, c *run) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		err := f.WaitSynced(ctx)
+		err := c.feed.WaitSynced(ctx)
+		status, _ := errors.AsType[*apierrors.StatusError](err)
 		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "list pods: ") ||
-			!apierrors.IsForbidden(findStatus(err)) || strings.Contains(err.Error(), "services") {
+			!apierrors.IsForbidden(status) || strings.Contains(err.Error(), "services") {
 			t.Errorf("WaitSynced() = %v, want that pods alone are forbidden", err)
 		}
-		if f.Synced() {
+		if c.feed.Synced() {
 			t.Error("Synced() = true, want false")
 		}
 	})
 }
 
-func deny(a clienttesting.Action) (bool, runtime.Object, error) {
-	return true, nil, apierrors.NewForbidden(schema.GroupResource{Resource: a.GetResource().Resource}, "", errors.New("not you"))
+func TestSteadyStateAsksForNothingButWatches(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, c *run) {
+		c.wantSynced(t)
+		for range 60 {
+			time.Sleep(time.Minute)
+			c.set("pods", pod("new", true))
+		}
+		for _, k := range c.feed.all {
+			if n := c.asked(k.name, ""); n != 1 || c.asked(k.name, "watch=true") != n {
+				t.Errorf("%d requests for %s, of which watches %d, want one watch", n, k.name, c.asked(k.name, "watch=true"))
+			}
+		}
+	})
 }
 
-func findStatus(err error) error {
-	status, _ := errors.AsType[*apierrors.StatusError](err)
-	return status
+func TestStampsDoNotWaitForTheTracker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer(t)
+		hold, held := make(chan struct{}), make(chan struct{}, 1)
+		var once sync.Once
+		tracker := lag.NewTracker(lag.Options{Ended: func(lag.Ended) {
+			once.Do(func() { held <- struct{}{}; <-hold })
+		}})
+		var delays []time.Duration
+		f := s.start(tracker, Options{Processed: func(_ lag.Kind, d time.Duration) { delays = append(delays, d) }})
+		synctest.Wait()
+		if !f.Synced() {
+			t.Fatal("Synced() = false, want true")
+		}
+		s.set("pods", pod("first", true))
+		s.set("endpointslices", slice("old", "first"))
+		<-held // The tracker hangs in this end.
+		s.set("pods", pod("second", true))
+		time.Sleep(200 * time.Millisecond)
+		s.set("endpointslices", slice("old", "first", "second"))
+		time.Sleep(700 * time.Millisecond)
+		close(hold)
+		synctest.Wait()
+		got := tracker.Summary(lag.Query{Now: time.Now()}).Stat(lag.ResourceEndpointSlice, lag.DirectionAddition)
+		if got.Max.Value != 200*time.Millisecond || got.Samples() != 2 {
+			t.Errorf("additions: max %v of %d, want 200ms of 2", got.Max, got.Samples())
+		}
+		if worst := slices.Max(delays); worst != 900*time.Millisecond {
+			t.Errorf("longest way to the tracker = %v, want 900ms", worst)
+		}
+	})
 }

@@ -1,271 +1,197 @@
 package watch
 
 import (
-	"slices"
+	"fmt"
+	"path"
+	"sync"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/intstr"
-	endpointutil "k8s.io/endpointslice/util"
 
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 )
 
-// sliceController is the value of the label managed-by on the slices of the EndpointSlice controller; mirrored slices and
-// those of other controllers have another (pkg/controller/endpointslice).
-const sliceController = "endpointslice-controller.k8s.io"
+// kind is one kind of object that is watched: what to ask for, and what to do with it.
+type kind struct {
+	name string // the resource, for messages
+	path string
+	// labels and fields narrow the request.
+	labels, fields string
+	accept         string
+	// of is the kind as the tracker knows it; tracked says whether it does.
+	of      lag.Kind
+	tracked bool
+	// optional kinds do not hold up the others when they may not be read.
+	optional bool
 
-// endpointsCapacity is how many addresses kube-controller-manager leaves in one Endpoints object (maxCapacity in
-// pkg/controller/endpoint).
-const endpointsCapacity = 1000
+	// set hands an object over, remove tells that one is gone. The metadata of the object is in the decoder.
+	set    func(d *decoder, raw []byte, at time.Time) error
+	remove func(namespace, name string, at time.Time)
 
-// legacyEndpoints is the deprecated API, measured because kube-controller-manager still spends half of its writes on it.
-type legacyEndpoints = corev1.Endpoints
+	// The fields below are the applying goroutine's.
+	current *stream             // whose items count
+	seen    map[uint64]struct{} // names of a list that is under way; nil when none is
+	synced  bool                // a first list is in
+	lost    bool                // the tracker was told that nothing is received
+	good    time.Time           // everything until then was received
 
-func newSink(name string) *sink {
-	return &sink{name: name, trim: keepAll, known: map[types.NamespacedName]struct{}{}}
+	mu      sync.Mutex
+	waiting bool  // for the first list
+	err     error // of the latest request or stream; nil while it works
 }
 
-func keepAll(object any) (any, error) { return object, nil }
-
-func (f *Feed) pods() *sink {
-	s := newSink("pods")
-	s.example = &corev1.Pod{}
-	s.source = listWatch(s, f.clients.kube.CoreV1().Pods(f.options.Namespace), metav1.ListOptions{}, f.clients.kube)
-	s.trim = trimPod
-	s.set = func(object any, at time.Time) bool {
-		p, ok := object.(*corev1.Pod)
-		if ok {
-			f.tracker.SetPod(podOf(p), at)
-		}
-		return ok
+// resource is the path of a resource in a group, of one namespace unless that is empty.
+func resource(group, namespace, name string) string {
+	if namespace == "" {
+		return path.Join(group, name)
 	}
-	s.remove = f.tracker.DeletePod
-	return s
+	return path.Join(group, "namespaces", namespace, name)
 }
 
-func (f *Feed) services() *sink {
-	s := newSink("services")
-	s.example = &corev1.Service{}
-	s.source = listWatch(s, f.clients.kube.CoreV1().Services(f.options.Namespace), metav1.ListOptions{}, f.clients.kube)
-	s.set = func(object any, at time.Time) bool {
-		service, ok := object.(*corev1.Service)
-		if ok {
-			f.tracker.SetService(serviceOf(service), at)
+const (
+	coreGroup      = "/api/v1"
+	discoveryGroup = "/apis/discovery.k8s.io/v1"
+)
+
+// kinds are what a feed watches.
+func (f *Feed) kinds() []*kind {
+	all := []*kind{f.pods(), f.services(), f.endpointSlices(), f.endpoints(), f.namespaces(), f.nodes()}
+	for _, k := range all {
+		k.tracked, k.waiting = true, true
+		if k.accept == "" {
+			k.accept = protobuf
 		}
-		return ok
+		k.name = k.of.String()
 	}
-	s.remove = f.tracker.DeleteService
-	return s
+	return all
 }
 
-func (f *Feed) endpointSlices() *sink {
-	s := newSink("endpointslices")
-	s.example = &discoveryv1.EndpointSlice{}
-	managed := labels.Set{discoveryv1.LabelManagedBy: sliceController}
-	s.source = listWatch(s, f.clients.kube.DiscoveryV1().EndpointSlices(f.options.Namespace),
-		metav1.ListOptions{LabelSelector: managed.String()}, f.clients.kube)
-	s.set = func(object any, at time.Time) bool {
-		slice, ok := object.(*discoveryv1.EndpointSlice)
-		// Asked for by label already, but a server is free to ignore that.
-		if !ok || slice.Labels[discoveryv1.LabelManagedBy] != sliceController ||
-			slice.Labels[discoveryv1.LabelServiceName] == "" {
-			return false
-		}
-		f.tracker.SetSlice(sliceOf(slice), at)
-		return true
+func (f *Feed) pods() *kind {
+	return &kind{
+		of: lag.KindPod, path: resource(coreGroup, f.options.Namespace, "pods"),
+		set: func(d *decoder, raw []byte, at time.Time) error {
+			p, err := d.pod(raw)
+			if err == nil {
+				f.tracker.SetPod(p, at)
+			}
+			return err
+		},
+		remove: f.tracker.DeletePod,
 	}
-	s.remove = f.tracker.DeleteSlice
-	return s
 }
 
-// endpoints watches the Endpoints API. The tracker measures only those named after a Service with a selector, which
-// leaves out leader election and whatever people maintain themselves.
-func (f *Feed) endpoints() *sink {
-	s := newSink("endpoints")
-	s.example = &legacyEndpoints{}
-	s.source = listWatch(s, f.clients.kube.CoreV1().Endpoints(f.options.Namespace), metav1.ListOptions{}, f.clients.kube)
-	s.set = func(object any, at time.Time) bool {
-		e, ok := object.(*legacyEndpoints)
-		if ok {
-			f.tracker.SetEndpoints(endpointsOf(e), at)
-		}
-		return ok
+func (f *Feed) services() *kind {
+	return &kind{
+		of: lag.KindService, path: resource(coreGroup, f.options.Namespace, "services"),
+		set: func(d *decoder, raw []byte, at time.Time) error {
+			s, err := d.service(raw)
+			if err == nil {
+				f.tracker.SetService(s, at)
+			}
+			return err
+		},
+		remove: f.tracker.DeleteService,
 	}
-	s.remove = f.tracker.DeleteEndpoints
-	return s
+}
+
+func (f *Feed) endpointSlices() *kind {
+	return &kind{
+		of: lag.KindSlice, path: resource(discoveryGroup, f.options.Namespace, "endpointslices"),
+		labels: labels.Set{discoveryv1.LabelManagedBy: sliceController}.String(),
+		set: func(d *decoder, raw []byte, at time.Time) error {
+			s, ours, err := d.slice(raw)
+			switch {
+			case err != nil:
+				return err
+			case ours:
+				f.tracker.SetSlice(s, at)
+			default: // Asked for by label already, but a server is free to ignore that.
+				f.tracker.DeleteSlice(s.Namespace, s.Name, at)
+			}
+			return nil
+		},
+		remove: f.tracker.DeleteSlice,
+	}
+}
+
+// endpoints watches the Endpoints API, deprecated but still half of what kube-controller-manager writes. The tracker
+// measures only those named after a Service with a selector, which leaves out leader election and whatever people
+// maintain themselves.
+func (f *Feed) endpoints() *kind {
+	return &kind{
+		of: lag.KindEndpoints, path: resource(coreGroup, f.options.Namespace, "endpoints"),
+		set: func(d *decoder, raw []byte, at time.Time) error {
+			e, err := d.endpoints(raw)
+			if err == nil {
+				f.tracker.SetEndpoints(e, at)
+			}
+			return err
+		},
+		remove: f.tracker.DeleteEndpoints,
+	}
 }
 
 // namespaces watches names and labels. Without the right to, Services cannot be told apart by their namespace's labels,
 // and everything else works.
-func (f *Feed) namespaces() *sink {
-	s := newSink("namespaces")
-	s.optional = true
-	s.example = &metav1.PartialObjectMetadata{}
-	var narrow metav1.ListOptions
+func (f *Feed) namespaces() *kind {
+	k := &kind{
+		of: lag.KindNamespace, path: resource(coreGroup, "", "namespaces"), accept: metadataOnly, optional: true,
+		set: func(d *decoder, raw []byte, _ time.Time) error {
+			if err := d.object(raw); err != nil {
+				return err
+			}
+			set, err := d.labelsOf(d.meta.labels)
+			if err == nil {
+				f.tracker.SetNamespace(d.intern(d.meta.name), set)
+			}
+			return err
+		},
+		remove: func(_, name string, _ time.Time) { f.tracker.DeleteNamespace(name) },
+	}
 	if f.options.Namespace != "" {
-		narrow.FieldSelector = fields.OneTermEqualSelector("metadata.name", f.options.Namespace).String()
+		k.fields = fields.OneTermEqualSelector("metadata.name", f.options.Namespace).String()
 	}
-	client := f.clients.namespaces.Resource(corev1.SchemeGroupVersion.WithResource("namespaces"))
-	s.source = listWatch(s, client, narrow, f.clients.namespaces)
-	s.set = func(object any, _ time.Time) bool {
-		namespace, ok := object.(*metav1.PartialObjectMetadata)
-		if ok {
-			f.tracker.SetNamespace(namespace.Name, lag.LabelsOf(namespace.Labels))
-		}
-		return ok
-	}
-	s.remove = func(_, name string, _ time.Time) { f.tracker.DeleteNamespace(name) }
-	return s
+	return k
 }
 
-// trimPod keeps what podOf reads, so that a list of many Pods does not need much more than their names.
-func trimPod(object any) (any, error) {
-	p, ok := object.(*corev1.Pod)
-	if !ok {
-		return object, nil
-	}
-	ready := slices.IndexFunc(p.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.PodReady })
-	kept := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace: p.Namespace, Name: p.Name, UID: p.UID, ResourceVersion: p.ResourceVersion,
-			Labels: p.Labels, DeletionTimestamp: p.DeletionTimestamp,
+// nodes watches names. Without the right to, every Node is taken to exist.
+func (f *Feed) nodes() *kind {
+	return &kind{
+		of: lag.KindNode, path: resource(coreGroup, "", "nodes"), accept: metadataOnly, optional: true,
+		set: func(d *decoder, raw []byte, at time.Time) error {
+			err := d.object(raw)
+			if err == nil {
+				f.tracker.SetNode(d.intern(d.meta.name), at)
+			}
+			return err
 		},
-		Spec: corev1.PodSpec{
-			Containers:     trimContainers(p.Spec.Containers),
-			InitContainers: trimContainers(p.Spec.InitContainers),
-		},
-		Status: corev1.PodStatus{Phase: p.Status.Phase, PodIP: p.Status.PodIP, PodIPs: p.Status.PodIPs},
-	}
-	if ready >= 0 {
-		kept.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: p.Status.Conditions[ready].Status}}
-	}
-	return kept, nil
-}
-
-// trimContainers keeps the containers that name a port.
-func trimContainers(all []corev1.Container) []corev1.Container {
-	var kept []corev1.Container
-	for i := range all {
-		if slices.ContainsFunc(all[i].Ports, func(p corev1.ContainerPort) bool { return p.Name != "" }) {
-			kept = append(kept, corev1.Container{Ports: all[i].Ports, RestartPolicy: all[i].RestartPolicy})
-		}
-	}
-	return kept
-}
-
-// podOf reads what decides about membership (podToEndpoint and ShouldPodBeInEndpoints in k8s.io/endpointslice).
-func podOf(p *corev1.Pod) lag.Pod {
-	return lag.Pod{
-		Namespace: p.Namespace, Name: p.Name, UID: lag.ParseUID(p.UID),
-		Labels:      lag.LabelsOf(p.Labels),
-		IPs:         podIPs(p),
-		Node:        p.Spec.NodeName,
-		Ports:       lag.NewPortNames(portNames(p)...),
-		Ready:       endpointutil.IsPodReady(p),
-		Terminating: p.DeletionTimestamp != nil,
-		Included:    endpointutil.ShouldPodBeInEndpoints(p, true),
+		remove: func(_, name string, at time.Time) { f.tracker.DeleteNode(name, at) },
 	}
 }
 
-func podIPs(p *corev1.Pod) (ips [2]lag.IP) {
-	for i := range min(len(ips), len(p.Status.PodIPs)) {
-		ips[i] = lag.ParseIP(p.Status.PodIPs[i].IP)
+// note keeps what the latest request came to. An optional kind that may not be read is no longer waited for.
+func (f *Feed) note(k *kind, err error) {
+	k.mu.Lock()
+	k.err = err
+	k.mu.Unlock()
+	if k.optional && (apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)) {
+		f.listed(k)
 	}
-	return ips
 }
 
-// portNames are the ports that a Service can find by name: those of containers and of sidecars.
-func portNames(p *corev1.Pod) []string {
-	var names []string
-	add := func(c *corev1.Container) {
-		for _, port := range c.Ports {
-			if port.Name != "" {
-				names = append(names, portName(port.Protocol, port.Name))
-			}
-		}
+// missing says why the first list is not in; nil if it is.
+func (k *kind) missing() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch {
+	case !k.waiting:
+		return nil
+	case k.err != nil:
+		return fmt.Errorf("list %s: %w", k.name, k.err)
+	default:
+		return fmt.Errorf("list %s: no answer yet", k.name)
 	}
-	for i := range p.Spec.Containers {
-		add(&p.Spec.Containers[i])
-	}
-	for i := range p.Spec.InitContainers {
-		c := &p.Spec.InitContainers[i]
-		if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
-			add(c)
-		}
-	}
-	return names
-}
-
-func portName(protocol corev1.Protocol, name string) string { return string(protocol) + "/" + name }
-
-// serviceOf reads what decides about a Service's members. ExternalName has none, whatever its selector says.
-func serviceOf(s *corev1.Service) lag.Service {
-	out := lag.Service{
-		Namespace: s.Namespace, Name: s.Name,
-		Labels:          lag.LabelsOf(s.Labels),
-		PublishNotReady: s.Spec.PublishNotReadyAddresses,
-	}
-	if s.Spec.Type != corev1.ServiceTypeExternalName {
-		out.Selector = lag.LabelsOf(s.Spec.Selector)
-	}
-	for _, family := range s.Spec.IPFamilies {
-		out.Families = append(out.Families, lag.Family(family))
-	}
-	var names []string
-	for i := range s.Spec.Ports {
-		port := &s.Spec.Ports[i]
-		if port.TargetPort.Type != intstr.String {
-			return out
-		}
-		names = append(names, portName(port.Protocol, port.TargetPort.StrVal))
-	}
-	out.NeedsPort = lag.NewPortNames(names...)
-	return out
-}
-
-// sliceOf reads the Pods that a slice shows as ready; a missing condition means ready (discovery/v1).
-func sliceOf(s *discoveryv1.EndpointSlice) lag.Slice {
-	out := lag.Slice{Namespace: s.Namespace, Name: s.Name, Service: s.Labels[discoveryv1.LabelServiceName]}
-	for i := range s.Endpoints {
-		e := &s.Endpoints[i]
-		if e.Conditions.Ready != nil && !*e.Conditions.Ready {
-			continue
-		}
-		if uid, ok := podUID(e.TargetRef); ok {
-			for _, ip := range e.Addresses {
-				out.Ready = append(out.Ready, lag.Address{PodUID: uid, IP: lag.ParseIP(ip)})
-			}
-		}
-	}
-	return out
-}
-
-func endpointsOf(e *legacyEndpoints) lag.Endpoints {
-	out := lag.Endpoints{Namespace: e.Namespace, Name: e.Name}
-	addresses := 0
-	for i := range e.Subsets {
-		addresses += len(e.Subsets[i].Addresses)
-		for j := range e.Subsets[i].Addresses {
-			a := &e.Subsets[i].Addresses[j]
-			if uid, ok := podUID(a.TargetRef); ok {
-				out.Ready = append(out.Ready, lag.Address{PodUID: uid, IP: lag.ParseIP(a.IP)})
-			}
-		}
-	}
-	// Below the limit only addresses that are not ready were cut.
-	out.OverCapacity = e.Annotations[corev1.EndpointsOverCapacity] == "truncated" && addresses >= endpointsCapacity
-	return out
-}
-
-func podUID(target *corev1.ObjectReference) (lag.UID, bool) {
-	if target == nil || target.Kind != "Pod" {
-		return lag.UID{}, false
-	}
-	return lag.ParseUID(target.UID), true
 }

@@ -61,21 +61,29 @@ func TestPodOfReadsWhatDecidesMembership(t *testing.T) {
 			p := pod("a", true)
 			test.change(p)
 			want := lag.Pod{
-				Namespace: "shop", Name: "a", UID: lag.ParseUID("uid-of-a"), Labels: lag.LabelsOf(map[string]string{"app": "web"}),
+				Namespace: "shop", Name: "a", UID: lag.ParseUID("uid-of-a"), Labels: web,
 				IPs: [2]lag.IP{lag.ParseIP("10.0.0.1")}, Ready: true, Included: true,
 			}
 			test.want(&want)
-			if diff := cmp.Diff(want, podOf(p)); diff != "" {
+			if diff := cmp.Diff(want, podOf(p), interned); diff != "" {
 				t.Errorf("podOf() (-want +got):\n%s", diff)
 			}
-			trimmed, err := trimPod(p)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(want, podOf(trimmed.(*corev1.Pod))); diff != "" {
-				t.Errorf("podOf(trimPod()) (-want +got):\n%s", diff)
-			}
+			mustDecode(t, p, want)
 		})
+	}
+}
+
+var web = lag.LabelsOf(map[string]string{"app": "web"})
+
+// mustDecode requires that the decoder finds what is wanted.
+func mustDecode(t *testing.T, object marshaler, want any) {
+	t.Helper()
+	got, err := decoded(newDecoder(), object, marshal(t, object))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got, interned); diff != "" {
+		t.Errorf("decoded (-want +got):\n%s", diff)
 	}
 }
 
@@ -118,13 +126,13 @@ func TestServiceOfReadsWhatDecidesMembership(t *testing.T) {
 			s := service()
 			test.change(&s.Spec)
 			want := lag.Service{
-				Namespace: "shop", Name: "web", Labels: lag.LabelsOf(map[string]string{"app": "web"}),
-				Selector: lag.LabelsOf(map[string]string{"app": "web"}),
+				Namespace: "shop", Name: "web", Labels: web, Selector: web,
 			}
 			test.want(&want)
-			if diff := cmp.Diff(want, serviceOf(s)); diff != "" {
+			if diff := cmp.Diff(want, serviceOf(s), interned); diff != "" {
 				t.Errorf("serviceOf() (-want +got):\n%s", diff)
 			}
+			mustDecode(t, s, want)
 		})
 	}
 }
@@ -138,11 +146,16 @@ func TestSliceOfReadsWhatIsShownAsReady(t *testing.T) {
 	s.Endpoints[4].TargetRef.Kind = "Node"
 	want := lag.Slice{
 		Namespace: "shop", Name: "web-1", Service: "web",
-		Ready: []lag.Address{{PodUID: lag.ParseUID("uid-of-unsaid"), IP: lag.ParseIP("10.0.0.1")}, {PodUID: lag.ParseUID("uid-of-ready"), IP: lag.ParseIP("10.0.0.1")}},
+		Ready: []lag.Address{address("unsaid"), address("ready")},
 	}
 	if diff := cmp.Diff(want, sliceOf(s)); diff != "" {
 		t.Errorf("sliceOf() (-want +got):\n%s", diff)
 	}
+	mustDecode(t, s, judged{want, true})
+}
+
+func address(pod string) lag.Address {
+	return lag.Address{PodUID: lag.ParseUID(uidOf(pod)), IP: lag.ParseIP("10.0.0.1")}
 }
 
 func TestSlicesOfOthersAreIgnored(t *testing.T) {
@@ -160,13 +173,9 @@ func TestSlicesOfOthersAreIgnored(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			c := newCluster(t)
-			f := newFeed(clients{kube: c.kube, namespaces: c.namespaces}, c.tracker, Options{})
 			s := slice("a")
 			test.change(s)
-			if got := f.endpointSlices().set(s, time.Unix(0, 0)); got != test.want {
-				t.Errorf("set() = %v, want %v", got, test.want)
-			}
+			mustDecode(t, s, judged{sliceOf(s), test.want})
 		})
 	}
 }
@@ -198,6 +207,7 @@ func TestEndpointsOfReadsWhatIsShownAsReady(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			got := endpointsOf(test.endpoints)
+			mustDecode(t, test.endpoints, got)
 			if len(got.Ready) != test.ready || got.OverCapacity != test.over {
 				t.Errorf("endpointsOf() = %d ready, over capacity %v, want %d, %v",
 					len(got.Ready), got.OverCapacity, test.ready, test.over)

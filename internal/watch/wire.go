@@ -1,0 +1,149 @@
+package watch
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// message walks over the fields of a protobuf message without copying. Fields of a wire type other than bytes and varint
+// are passed over: nothing that is read here has one.
+type message struct {
+	rest   []byte
+	number protowire.Number
+	bytes  []byte // of the field, if it has bytes; they live as long as the frame
+	varint uint64 // of the field, if it is a number
+	err    error
+}
+
+// next goes to the next field; false at the end of the message or at its first fault, which err tells.
+func (m *message) next() bool {
+	if m.err != nil || len(m.rest) == 0 {
+		return false
+	}
+	number, wireType, n := protowire.ConsumeTag(m.rest)
+	if !m.consume(n) {
+		return false
+	}
+	m.number, m.bytes, m.varint = number, nil, 0
+	switch {
+	case wireType == protowire.BytesType:
+		m.bytes, n = protowire.ConsumeBytes(m.rest)
+	case wireType == protowire.VarintType:
+		m.varint, n = protowire.ConsumeVarint(m.rest)
+	default:
+		n = protowire.ConsumeFieldValue(number, wireType, m.rest)
+	}
+	return m.consume(n)
+}
+
+func (m *message) consume(n int) bool {
+	if n < 0 {
+		m.err = protowire.ParseError(n)
+		return false
+	}
+	m.rest = m.rest[n:]
+	return true
+}
+
+// into ends the walk if what was done with a field failed.
+func (m *message) into(err error) {
+	if m.err == nil {
+		m.err = err
+	}
+}
+
+// field returns the last value of one bytes field.
+func field(raw []byte, number protowire.Number) ([]byte, error) {
+	var value []byte
+	m := message{rest: raw}
+	for m.next() {
+		if m.number == number {
+			value = m.bytes
+		}
+	}
+	return value, m.err
+}
+
+// entry returns one entry of a map of strings.
+func entry(raw []byte) (key, value []byte, err error) {
+	m := message{rest: raw}
+	for m.next() {
+		switch m.number {
+		case 1:
+			key = m.bytes
+		case 2:
+			value = m.bytes
+		}
+	}
+	return key, value, m.err
+}
+
+// magic begins everything that Kubernetes encodes in protobuf; a runtime.Unknown follows, whose field 2 is the object
+// (k8s.io/apimachinery/pkg/runtime/serializer/protobuf, and generated.proto of pkg/runtime).
+var magic = []byte("k8s\x00")
+
+const unknownRaw = 2
+
+var errNoProtobuf = errors.New("not in Kubernetes' protobuf encoding")
+
+// unwrap returns the object in an envelope.
+func unwrap(envelope []byte) ([]byte, error) {
+	inner, ok := bytes.CutPrefix(envelope, magic)
+	if !ok {
+		return nil, errNoProtobuf
+	}
+	return field(inner, unknownRaw)
+}
+
+// event is a decoded frame of a watch.
+type event struct {
+	is     string // as k8s.io/apimachinery/pkg/watch.EventType
+	object []byte // without its envelope
+}
+
+// The fields of a WatchEvent (generated.proto of k8s.io/apimachinery/pkg/apis/meta/v1) and of the RawExtension in it
+// (of pkg/runtime).
+const (
+	eventType    = 1
+	eventObject  = 2
+	extensionRaw = 1
+)
+
+// readEvent takes a frame apart.
+func readEvent(frame []byte) (event, error) {
+	raw, err := unwrap(frame)
+	if err != nil {
+		return event{}, fmt.Errorf("read a watch event: %w", err)
+	}
+	var e event
+	m := message{rest: raw}
+	for m.next() {
+		switch m.number {
+		case eventType:
+			e.is = eventName(m.bytes)
+		case eventObject:
+			var envelope []byte
+			if envelope, err = field(m.bytes, extensionRaw); err == nil {
+				e.object, err = unwrap(envelope)
+			}
+			m.into(err)
+		}
+	}
+	if m.err != nil {
+		return event{}, fmt.Errorf("read a watch event: %w", m.err)
+	}
+	return e, nil
+}
+
+// eventName is string(name), without an allocation for the names there are.
+func eventName(name []byte) string {
+	for _, known := range [...]string{"ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"} {
+		if string(name) == known {
+			return known
+		}
+	}
+	return string(name)
+}
