@@ -1,13 +1,13 @@
 package watch
 
 import (
+	"fmt"
 	"hash/maphash"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	apiwatch "k8s.io/apimachinery/pkg/watch"
-
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
 // apply takes items out of the queue and tells the tracker, until the queue is closed.
@@ -71,21 +71,11 @@ func (a *applier) take(i item) {
 // event applies one frame of a watch.
 func (a *applier) event(i item) {
 	s, k := i.from, i.from.kind
+	first := s.first
 	e, err := readEvent(i.data)
 	if err == nil {
 		i.data = e.object
-		switch apiwatch.EventType(e.is) {
-		case apiwatch.Added, apiwatch.Modified:
-			err = a.set(k, i)
-		case apiwatch.Deleted:
-			err = a.remove(k, i)
-		case apiwatch.Bookmark:
-			err = a.bookmark(k, i)
-		case apiwatch.Error:
-			err = a.refusal(i)
-		default:
-			return // A kind of event that is not known yet; client-go passes it over, too.
-		}
+		err = a.apply(e.is, i)
 	}
 	if err != nil {
 		a.lose(k, i.at)
@@ -93,16 +83,32 @@ func (a *applier) event(i item) {
 		s.fail(err)
 		return
 	}
-	if s.first {
-		return // The versions of the first objects are in no order.
+	if first {
+		return // The first objects come in no order of versions, and their stamps mean nothing.
 	}
 	s.advance(a.decoder.meta.version)
 	if !k.lost {
 		k.good = i.at
 	}
 	a.feed.delays.note(i.at, i.at, i.late)
-	if k.tracked && a.feed.options.Processed != nil {
+	if k.tracked && a.feed.options.Processed != nil && e.is != string(apiwatch.Bookmark) {
 		a.feed.options.Processed(k.of, a.feed.clock.Since(i.at))
+	}
+}
+
+func (a *applier) apply(is string, i item) error {
+	k := i.from.kind
+	switch apiwatch.EventType(is) {
+	case apiwatch.Added, apiwatch.Modified:
+		return a.set(k, i)
+	case apiwatch.Deleted:
+		return a.remove(k, i)
+	case apiwatch.Bookmark:
+		return a.bookmark(k, i)
+	case apiwatch.Error:
+		return refusal(i.data)
+	default:
+		return fmt.Errorf("a watch event of the unknown type %q", is)
 	}
 }
 
@@ -143,9 +149,9 @@ func (a *applier) bookmark(k *kind, i item) error {
 }
 
 // refusal is the error that the server sends.
-func (a *applier) refusal(i item) error {
+func refusal(raw []byte) error {
 	var status metav1.Status
-	if err := status.Unmarshal(i.data); err != nil {
+	if err := status.Unmarshal(raw); err != nil {
 		return err
 	}
 	return apierrors.FromObject(&status)

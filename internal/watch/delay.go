@@ -63,6 +63,20 @@ func (d *delays) flush(now time.Time) {
 	}
 }
 
+// tell tells the tracker about each second, soon after it is over. It ends with ctx.
+func (d *delays) tell(ctx context.Context, c clock.WithTicker) {
+	ticker := c.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C():
+			d.flush(c.Now())
+		}
+	}
+}
+
 // canary wakes at fixed intervals and keeps by how much it was late: so may a reader have been. It ends with ctx.
 func (d *delays) canary(ctx context.Context, c clock.Clock) {
 	timer := c.NewTimer(canaryPeriod)
@@ -76,7 +90,6 @@ func (d *delays) canary(ctx context.Context, c clock.Clock) {
 		}
 		now := c.Now()
 		d.note(due, now, now.Sub(due))
-		d.flush(now)
 		timer.Reset(canaryPeriod)
 		due = c.Now().Add(canaryPeriod)
 	}

@@ -110,6 +110,7 @@ func (f *Feed) Start(ctx context.Context) error {
 	var applying, running sync.WaitGroup
 	applying.Go(f.apply)
 	running.Go(func() { f.delays.canary(ctx, f.clock) })
+	running.Go(func() { f.delays.tell(ctx, f.clock) })
 	for _, k := range f.all {
 		s := &source{feed: f, kind: k}
 		reflector := cache.NewReflectorWithOptions(s, nil, s, cache.ReflectorOptions{

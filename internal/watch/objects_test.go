@@ -21,7 +21,7 @@ func pod(name string, ready bool) *corev1.Pod {
 	p := &corev1.Pod{ObjectMeta: named(name), Status: corev1.PodStatus{
 		Phase: corev1.PodRunning, PodIP: "10.0.0.1", PodIPs: []corev1.PodIP{{IP: "10.0.0.1"}},
 	}}
-	p.UID = uidOf(name)
+	p.UID, p.Spec.NodeName = uidOf(name), "node-1"
 	condition := corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionFalse}
 	if ready {
 		condition.Status = corev1.ConditionTrue

@@ -62,7 +62,7 @@ func TestPodOfReadsWhatDecidesMembership(t *testing.T) {
 			test.change(p)
 			want := lag.Pod{
 				Namespace: "shop", Name: "a", UID: lag.ParseUID("uid-of-a"), Labels: web,
-				IPs: [2]lag.IP{lag.ParseIP("10.0.0.1")}, Ready: true, Included: true,
+				Node: "node-1", IPs: [2]lag.IP{lag.ParseIP("10.0.0.1")}, Ready: true, Included: true,
 			}
 			test.want(&want)
 			if diff := cmp.Diff(want, podOf(p), interned); diff != "" {
