@@ -55,7 +55,7 @@ func (a *applier) take(i item) {
 		}
 	case stepListEnd:
 		if s.last {
-			a.complete(k, s, i.at)
+			a.complete(k, i.at)
 			a.lose(k, s.asked)
 		}
 		s.finish()
@@ -141,7 +141,7 @@ func (a *applier) bookmark(k *kind, i item) error {
 	}
 	if i.from.first && a.decoder.meta.initialEventsEnd {
 		i.from.first = false
-		a.complete(k, i.from, i.at)
+		a.complete(k, i.at)
 		a.regain(k, i.at)
 		i.from.complete(a.decoder.meta.version)
 	}
@@ -158,7 +158,7 @@ func refusal(raw []byte) error {
 }
 
 // complete tells the tracker that a first state is complete: what was not in it is gone.
-func (a *applier) complete(k *kind, s *stream, at time.Time) {
+func (a *applier) complete(k *kind, at time.Time) {
 	if k.tracked {
 		seen := k.seen
 		a.feed.tracker.Retain(k.of, func(namespace, name string) bool {

@@ -1,10 +1,9 @@
 package watch
 
 import (
+	"google.golang.org/protobuf/encoding/protowire"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 )
@@ -83,6 +82,7 @@ const internedMost = 1 << 14
 type decoder struct {
 	texts  map[string]string
 	labels map[string]lag.Labels // by their entries as encoded
+	ports  map[string]lag.PortNames
 
 	meta  meta
 	names []string
@@ -100,7 +100,7 @@ type meta struct {
 }
 
 func newDecoder() *decoder {
-	return &decoder{texts: map[string]string{}, labels: map[string]lag.Labels{}}
+	return &decoder{texts: map[string]string{}, labels: map[string]lag.Labels{}, ports: map[string]lag.PortNames{}}
 }
 
 // intern returns the text as a string that is shared with everybody who asks for the same.

@@ -3,9 +3,8 @@ package watch
 import (
 	"fmt"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"google.golang.org/protobuf/encoding/protowire"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 )
@@ -56,10 +55,28 @@ func (d *decoder) podSpec(raw []byte, p *lag.Pod) error {
 			}
 		}
 	}
-	if len(d.names) > 0 {
-		p.Ports = lag.NewPortNames(d.names...)
-	}
+	p.Ports = d.portNames()
 	return m.err
+}
+
+// portNames returns the set of d.names.
+func (d *decoder) portNames() lag.PortNames {
+	if len(d.names) == 0 {
+		return lag.PortNames{}
+	}
+	d.text = d.text[:0]
+	for _, name := range d.names {
+		d.text = protowire.AppendString(d.text, name)
+	}
+	if known, ok := d.ports[string(d.text)]; ok {
+		return known
+	}
+	if len(d.ports) >= internedMost {
+		clear(d.ports)
+	}
+	set := string(d.text)
+	d.ports[set] = lag.NewPortNames(d.names...)
+	return d.ports[set]
 }
 
 // container adds the named ports of a container and says whether it is always restarted.
@@ -173,8 +190,8 @@ func (d *decoder) serviceSpec(raw []byte, s *lag.Service) error {
 	if !external && m.err == nil {
 		s.Selector, m.err = d.labelsOf(selector)
 	}
-	if !byNumber && len(d.names) > 0 {
-		s.NeedsPort = lag.NewPortNames(d.names...)
+	if !byNumber {
+		s.NeedsPort = d.portNames()
 	}
 	return m.err
 }

@@ -45,7 +45,7 @@ func envelope(t testing.TB, object marshaler) []byte {
 // frame makes the bytes of a watch event, without their length.
 func frame(t testing.TB, eventType string, object marshaler) []byte {
 	t.Helper()
-	return envelope(t, &metav1.WatchEvent{Type: eventType, Object: runtime.RawExtension{Raw: envelope(t, object)}})
+	return marshal(t, &metav1.WatchEvent{Type: eventType, Object: runtime.RawExtension{Raw: envelope(t, object)}})
 }
 
 // decoded is what the decoder makes of an object, or the fault it finds.
@@ -98,14 +98,10 @@ var (
 	words     = rapid.SampledFrom([]string{"", "a", "web", "http", "shop", "Pod", "Ready", "True", "10.0.0.1", "é"})
 	addresses = rapid.SampledFrom([]string{"", "10.0.0.1", "010.0.0.2", "fd00::1", "::ffff:10.0.0.3", "no address"})
 	uids      = rapid.SampledFrom([]string{"", "3d0c1a36-9d2b-4b5e-8a64-0f1f7c9e2a11", "a-mirror-pods-hash"})
-	booleans  = rapid.SampledFrom([]*bool{nil, new(bool), yes()})
+	booleans  = rapid.SampledFrom([]*bool{nil, new(false), new(true)})
 	protocols = rapid.SampledFrom([]corev1.Protocol{"", corev1.ProtocolTCP, corev1.ProtocolUDP})
-	restarts  = rapid.SampledFrom([]*corev1.ContainerRestartPolicy{nil, restart("Always"), restart("Never")})
+	restarts  = rapid.SampledFrom([]*corev1.ContainerRestartPolicy{nil, new(corev1.ContainerRestartPolicyAlways), new(corev1.ContainerRestartPolicyNever)})
 )
-
-func yes() *bool { b := true; return &b }
-
-func restart(p corev1.ContainerRestartPolicy) *corev1.ContainerRestartPolicy { return &p }
 
 func drawMeta(t *rapid.T) metav1.ObjectMeta {
 	keys := rapid.SampledFrom([]string{
@@ -116,7 +112,7 @@ func drawMeta(t *rapid.T) metav1.ObjectMeta {
 		Namespace: words.Draw(t, "namespace"), Name: words.Draw(t, "name"), ResourceVersion: "12",
 		Labels:        rapid.MapOfN(keys, values, 0, 4).Draw(t, "labels"),
 		Annotations:   rapid.MapOfN(keys, values, 0, 3).Draw(t, "annotations"),
-		ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "kubelet", FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:a":{}}`)}}},
+		ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "kubelet", FieldsV1: metav1.NewFieldsV1(`{"f:a":{}}`)}},
 	}
 	m.UID = types.UID(uids.Draw(t, "uid"))
 	if rapid.Bool().Draw(t, "deleted") {

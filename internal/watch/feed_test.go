@@ -27,7 +27,7 @@ type run struct {
 }
 
 // inBubble runs a test in virtual time, after the first lists unless the server is changed so that there are none.
-func inBubble(t *testing.T, change func(*server), test func(*testing.T, *run)) {
+func inBubble(t *testing.T, change func(*server), test func(*run)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		c := &run{server: newServer(t), tracker: lag.NewTracker(lag.Options{})}
@@ -42,7 +42,7 @@ func inBubble(t *testing.T, change func(*server), test func(*testing.T, *run)) {
 			}
 		}})
 		synctest.Wait()
-		test(t, c)
+		test(c)
 	})
 }
 
@@ -62,7 +62,8 @@ func (c *run) wantSynced(t *testing.T) {
 }
 
 func TestFeedMeasuresWhatTheWatchesSay(t *testing.T) {
-	inBubble(t, nil, func(t *testing.T, c *run) {
+	inBubble(t, nil, func(c *run) {
+		t := c.t
 		c.wantSynced(t)
 		c.set("pods", pod("new", true))
 		time.Sleep(2 * time.Second)
@@ -72,7 +73,7 @@ func TestFeedMeasuresWhatTheWatchesSay(t *testing.T) {
 		synctest.Wait()
 		c.set("pods", pod("old", false))
 		time.Sleep(5 * time.Second)
-		c.server.remove("endpointslices", "shop/web-1")
+		c.remove("endpointslices", "shop/web-1")
 		synctest.Wait()
 		for _, want := range []struct {
 			resource  lag.Resource
@@ -101,7 +102,8 @@ func TestFeedMeasuresWhatTheWatchesSay(t *testing.T) {
 }
 
 func TestFeedResumesAfterABreakInTheMiddleOfAFrame(t *testing.T) {
-	inBubble(t, nil, func(t *testing.T, c *run) {
+	inBubble(t, nil, func(c *run) {
+		t := c.t
 		c.wantSynced(t)
 		time.Sleep(time.Second)
 		c.do(func() { c.half["pods"] = true })
@@ -129,6 +131,47 @@ func TestFeedResumesAfterABreakInTheMiddleOfAFrame(t *testing.T) {
 	})
 }
 
+func TestGapsBeginWhenAWatchWasLastKnownToBeGood(t *testing.T) {
+	tests := map[string]struct {
+		end func(*server)
+		// from is how long before the end the gap begins, and longest how long it may last.
+		from, longest time.Duration
+	}{
+		"the server ends it":                    {func(s *server) { s.broken++ }, 0, 100 * time.Millisecond},
+		"the connection breaks after a silence": {func(s *server) { s.dead = true }, 45 * time.Second, time.Minute},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, nil, func(c *run) {
+				t := c.t
+				c.wantSynced(t)
+				time.Sleep(time.Second)
+				for _, k := range c.feed.all {
+					if k.tracked {
+						c.set(k.name, c.any(k.name)) // The last that comes.
+					}
+				}
+				time.Sleep(45 * time.Second)
+				ended := time.Now()
+				c.do(func() { test.end(c.server) })
+				synctest.Wait()
+				c.do(func() { c.dead = false })
+				time.Sleep(10 * time.Second)
+				blind := c.summary().Blind
+				if len(blind) != 6 {
+					t.Errorf("gaps = %v, want one of each kind", blind)
+				}
+				for _, g := range blind {
+					if g.From.Sub(ended) != -test.from || g.To.Before(ended) || g.To.Sub(g.From) > test.longest {
+						t.Errorf("gap of %s from %v to %v after the end, want from -%v for at most %v",
+							g.Kind, g.From.Sub(ended), g.To.Sub(ended), test.from, test.longest)
+					}
+				}
+			})
+		})
+	}
+}
+
 // vanish takes the Pod away while nobody watches, in a way that a watch cannot make up for.
 func vanish(c *run, gone func()) {
 	time.Sleep(time.Second)
@@ -142,7 +185,7 @@ func TestFeedNoticesWhatVanishedWhileTheWatchWasDown(t *testing.T) {
 		gone   func(*run)
 	}{
 		"the resumption is too old": {nil, func(c *run) {
-			c.server.remove("pods", "shop/old")
+			c.remove("pods", "shop/old")
 			c.do(func() { c.broken++; c.oldest = c.version + 1; c.history = nil })
 		}},
 		"the watch becomes too old": {nil, func(c *run) {
@@ -156,7 +199,8 @@ func TestFeedNoticesWhatVanishedWhileTheWatchWasDown(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, test.change, func(t *testing.T, c *run) {
+			inBubble(t, test.change, func(c *run) {
+				t := c.t
 				time.Sleep(time.Second)
 				c.wantSynced(t)
 				vanish(c, func() { test.gone(c) })
@@ -181,7 +225,8 @@ func TestFeedNeedsNoRightToNamespacesAndNodes(t *testing.T) {
 	deny := func(s *server) {
 		s.refused["namespaces"], s.refused["nodes"] = http.StatusForbidden, http.StatusForbidden
 	}
-	inBubble(t, deny, func(t *testing.T, c *run) {
+	inBubble(t, deny, func(c *run) {
+		t := c.t
 		c.wantSynced(t)
 		time.Sleep(time.Hour)
 		if n := c.asked("nodes", ""); n > 600 {
@@ -192,7 +237,8 @@ func TestFeedNeedsNoRightToNamespacesAndNodes(t *testing.T) {
 
 func TestWaitSyncedSaysWhatIsMissingAndWhy(t *testing.T) {
 	deny := func(s *server) { s.refused["pods"] = http.StatusForbidden }
-	inBubble(t, deny, func(t *testing.T, c *run) {
+	inBubble(t, deny, func(c *run) {
+		t := c.t
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		err := c.feed.WaitSynced(ctx)
@@ -208,7 +254,8 @@ func TestWaitSyncedSaysWhatIsMissingAndWhy(t *testing.T) {
 }
 
 func TestSteadyStateAsksForNothingButWatches(t *testing.T) {
-	inBubble(t, nil, func(t *testing.T, c *run) {
+	inBubble(t, nil, func(c *run) {
+		t := c.t
 		c.wantSynced(t)
 		for range 60 {
 			time.Sleep(time.Minute)

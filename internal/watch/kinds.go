@@ -20,7 +20,7 @@ type kind struct {
 	path string
 	// labels and fields narrow the request.
 	labels, fields string
-	accept         string
+	metadataOnly   bool
 	// of is the kind as the tracker knows it; tracked says whether it does.
 	of      lag.Kind
 	tracked bool
@@ -61,12 +61,9 @@ func (f *Feed) kinds() []*kind {
 	all := []*kind{f.pods(), f.services(), f.endpointSlices(), f.endpoints(), f.namespaces(), f.nodes()}
 	for _, k := range all {
 		k.tracked, k.waiting = true, true
-		if k.accept == "" {
-			k.accept = protobuf
-		}
 		k.name = k.of.String()
 	}
-	return all
+	return append(all, f.lease())
 }
 
 func (f *Feed) pods() *kind {
@@ -138,7 +135,7 @@ func (f *Feed) endpoints() *kind {
 // and everything else works.
 func (f *Feed) namespaces() *kind {
 	k := &kind{
-		of: lag.KindNamespace, path: resource(coreGroup, "", "namespaces"), accept: metadataOnly, optional: true,
+		of: lag.KindNamespace, path: resource(coreGroup, "", "namespaces"), metadataOnly: true, optional: true,
 		set: func(d *decoder, raw []byte, _ time.Time) error {
 			if err := d.object(raw); err != nil {
 				return err
@@ -160,7 +157,7 @@ func (f *Feed) namespaces() *kind {
 // nodes watches names. Without the right to, every Node is taken to exist.
 func (f *Feed) nodes() *kind {
 	return &kind{
-		of: lag.KindNode, path: resource(coreGroup, "", "nodes"), accept: metadataOnly, optional: true,
+		of: lag.KindNode, path: resource(coreGroup, "", "nodes"), metadataOnly: true, optional: true,
 		set: func(d *decoder, raw []byte, at time.Time) error {
 			err := d.object(raw)
 			if err == nil {

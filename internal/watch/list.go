@@ -8,7 +8,6 @@ import (
 	"math"
 
 	"google.golang.org/protobuf/encoding/protowire"
-
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -26,7 +25,7 @@ var _ runtime.Object = (*list)(nil)
 func (l *list) GetObjectKind() schema.ObjectKind { return schema.EmptyObjectKind }
 
 // DeepCopyObject returns a copy.
-func (l *list) DeepCopyObject() runtime.Object { return &list{ListMeta: *l.ListMeta.DeepCopy()} }
+func (l *list) DeepCopyObject() runtime.Object { return &list{ListMeta: *l.DeepCopy()} }
 
 // stretch reads fields of a message off a stream, within the bytes that the message has left.
 type stretch struct {
@@ -66,8 +65,8 @@ func (s *stretch) varint() (uint64, error) {
 		}
 		raw[n] = b
 		if b < 0x80 { // The last byte of a varint has no top bit.
-			v, n := protowire.ConsumeVarint(raw[:n+1])
-			return v, protowire.ParseError(n)
+			v, length := protowire.ConsumeVarint(raw[:n+1])
+			return v, protowire.ParseError(length)
 		}
 	}
 	return 0, errors.New("a number of more than 64 bits")
@@ -75,24 +74,24 @@ func (s *stretch) varint() (uint64, error) {
 
 // next returns the number of the next field and the length of its bytes, 0 if it is a number, which it passes over.
 // io.EOF is the end.
-func (s *stretch) next() (protowire.Number, uint64, error) {
+func (s *stretch) next() (number int, length uint64, err error) {
 	tag, err := s.varint()
 	if err != nil {
 		return 0, 0, err
 	}
-	number, wireType := protowire.DecodeTag(tag)
+	field, wireType := protowire.DecodeTag(tag)
 	value, err := s.varint()
 	switch {
 	case err != nil:
 		return 0, 0, errors.Join(io.ErrUnexpectedEOF, err)
 	case wireType == protowire.VarintType:
-		return number, 0, nil
+		return int(field), 0, nil
 	case wireType != protowire.BytesType:
 		return 0, 0, fmt.Errorf("a list with a field of wire type %d", wireType)
 	case value > s.left:
 		return 0, 0, io.ErrUnexpectedEOF
 	}
-	return number, value, nil
+	return int(field), value, nil
 }
 
 // take says that n bytes of the message are about to be read elsewhere.

@@ -17,16 +17,17 @@ import (
 
 // The encodings that are asked for: protobuf, and of kinds whose names and labels suffice only those.
 const (
-	protobuf     = "application/vnd.kubernetes.protobuf"
-	metadataOnly = protobuf + ";as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+	protobuf         = "application/vnd.kubernetes.protobuf"
+	metadataOnly     = protobuf + ";as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+	metadataOnlyList = protobuf + ";as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 )
 
 // errorBytes bounds what is read of an answer that is an error (client-go's maxUnstructuredResponseTextBytes is less).
 const errorBytes = 64 << 10
 
-// get begins a request for a kind. The answer's body is the caller's to close; errors are the API server's own as far as
+// get begins a request for a kind. The answer is the caller's to close; errors are the API server's own as far as
 // it sent one.
-func (f *Feed) get(ctx context.Context, k *kind, options metav1.ListOptions) (*http.Response, error) {
+func (f *Feed) get(ctx context.Context, k *kind, options metav1.ListOptions) (io.ReadCloser, error) {
 	options.LabelSelector, options.FieldSelector = k.labels, k.fields
 	query, err := queryparams.Convert(&options)
 	if err != nil {
@@ -38,7 +39,14 @@ func (f *Feed) get(ctx context.Context, k *kind, options metav1.ListOptions) (*h
 	if err != nil {
 		return nil, fmt.Errorf("build a request for %s: %w", k.name, err)
 	}
-	request.Header.Set("Accept", k.accept)
+	switch {
+	case !k.metadataOnly:
+		request.Header.Set("Accept", protobuf)
+	case options.Watch:
+		request.Header.Set("Accept", metadataOnly)
+	default:
+		request.Header.Set("Accept", metadataOnlyList)
+	}
 	answer, err := f.client.Do(request)
 	if err != nil {
 		return nil, err
@@ -51,7 +59,7 @@ func (f *Feed) get(ctx context.Context, k *kind, options metav1.ListOptions) (*h
 		_ = answer.Body.Close() // Nothing of it is read.
 		return nil, fmt.Errorf("the server sends %s as %q, not in protobuf", k.name, answer.Header.Get("Content-Type"))
 	}
-	return answer, nil
+	return answer.Body, nil
 }
 
 // answerError is what the server says, as client-go tells it.

@@ -52,6 +52,7 @@ type server struct {
 	noStream bool            // WatchList is not supported
 	requests []string        // "resource query"
 	half     map[string]bool // break the stream of the resource in the middle of the next frame
+	dead     bool            // break all streams now, without their end
 }
 
 func newServer(t *testing.T) *server {
@@ -83,6 +84,16 @@ func (s *server) set(resource string, o object) {
 	}
 	s.objects[resource][key(o)] = o
 	s.append(resource, is, o)
+}
+
+// any returns some object of a resource.
+func (s *server) any(resource string) object {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, o := range s.objects[resource] {
+		return o
+	}
+	return nil
 }
 
 // remove deletes an object.
@@ -130,7 +141,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	code, noStream := s.refused[resource], s.noStream
 	s.mu.Unlock()
 	switch {
-	case !strings.HasPrefix(r.Header.Get("Accept"), protobuf):
+	case r.Header.Get("Accept") != accepted(resource, query.Get("watch")):
 		http.Error(w, "not protobuf", http.StatusNotAcceptable)
 	case code != 0:
 		s.refuse(w, code, resource)
@@ -141,6 +152,17 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		s.watch(w, r, resource, query)
 	}
+}
+
+// accepted is what the API server needs to be asked for: of metadata alone, a list has another name than a watch.
+func accepted(resource, watch string) string {
+	switch {
+	case resource != "nodes" && resource != "namespaces":
+		return protobuf
+	case watch == "":
+		return metadataOnlyList
+	}
+	return metadataOnly
 }
 
 func (s *server) refuse(w http.ResponseWriter, code int, resource string) {
@@ -206,6 +228,9 @@ func (s *server) watch(w http.ResponseWriter, r *http.Request, resource string, 
 	w.(http.Flusher).Flush()
 	defer context.AfterFunc(r.Context(), func() { s.do(func() {}) })()
 	for broken := s.broken; s.broken == broken && r.Context().Err() == nil; s.changed.Wait() {
+		if s.dead {
+			panic(http.ErrAbortHandler)
+		}
 		for _, c := range s.history {
 			if c.resource != resource || c.version <= from {
 				continue
@@ -276,7 +301,7 @@ func (m *memory) dial(context.Context, string, string) (net.Conn, error) {
 func (s *server) start(tracker *lag.Tracker, options Options) *Feed {
 	s.t.Helper()
 	m := &memory{conns: make(chan net.Conn), closed: make(chan struct{})}
-	h := &http.Server{Handler: s} //nolint:gosec // Nobody can be slow on it.
+	h := &http.Server{Handler: s}
 	served := make(chan error, 1)
 	go func() { served <- h.Serve(m) }()
 	f, err := NewFeed(&rest.Config{Host: "http://server", Dial: m.dial}, tracker, options)

@@ -98,7 +98,7 @@ func (s *source) open(ctx context.Context, options metav1.ListOptions, first boo
 		cancel()
 		return nil, err
 	}
-	stream := f.newStream(s.kind, answer.Body, cancel)
+	stream := f.newStream(s.kind, answer, cancel)
 	stream.line, stream.first, stream.asked = line(), first, asked
 	if !f.queue.push(item{from: stream, step: stepBegin, at: f.clock.Now()}) {
 		cancel()

@@ -284,5 +284,5 @@ func (b *bookmark) GetObjectKind() schema.ObjectKind { return schema.EmptyObject
 
 // DeepCopyObject returns a copy.
 func (b *bookmark) DeepCopyObject() runtime.Object {
-	return &bookmark{ObjectMeta: *b.ObjectMeta.DeepCopy()}
+	return &bookmark{ObjectMeta: *b.DeepCopy()}
 }

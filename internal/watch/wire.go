@@ -12,7 +12,7 @@ import (
 // are passed over: nothing that is read here has one.
 type message struct {
 	rest   []byte
-	number protowire.Number
+	number int
 	bytes  []byte // of the field, if it has bytes; they live as long as the frame
 	varint uint64 // of the field, if it is a number
 	err    error
@@ -27,16 +27,16 @@ func (m *message) next() bool {
 	if !m.consume(n) {
 		return false
 	}
-	m.number, m.bytes, m.varint = number, nil, 0
-	switch {
-	case wireType == protowire.BytesType:
+	m.number, m.bytes, m.varint = int(number), nil, 0
+	if wireType == protowire.BytesType {
 		m.bytes, n = protowire.ConsumeBytes(m.rest)
-	case wireType == protowire.VarintType:
-		m.varint, n = protowire.ConsumeVarint(m.rest)
-	default:
-		n = protowire.ConsumeFieldValue(number, wireType, m.rest)
+		return m.consume(n)
 	}
-	return m.consume(n)
+	if wireType == protowire.VarintType {
+		m.varint, n = protowire.ConsumeVarint(m.rest)
+		return m.consume(n)
+	}
+	return m.consume(protowire.ConsumeFieldValue(number, wireType, m.rest))
 }
 
 func (m *message) consume(n int) bool {
@@ -56,7 +56,7 @@ func (m *message) into(err error) {
 }
 
 // field returns the last value of one bytes field.
-func field(raw []byte, number protowire.Number) ([]byte, error) {
+func field(raw []byte, number int) ([]byte, error) {
 	var value []byte
 	m := message{rest: raw}
 	for m.next() {
@@ -81,8 +81,8 @@ func entry(raw []byte) (key, value []byte, err error) {
 	return key, value, m.err
 }
 
-// magic begins everything that Kubernetes encodes in protobuf; a runtime.Unknown follows, whose field 2 is the object
-// (k8s.io/apimachinery/pkg/runtime/serializer/protobuf, and generated.proto of pkg/runtime).
+// magic begins every object that Kubernetes encodes in protobuf; a runtime.Unknown follows, whose field 2 is the object
+// itself (k8s.io/apimachinery/pkg/runtime/serializer/protobuf, and generated.proto of pkg/runtime).
 var magic = []byte("k8s\x00")
 
 const unknownRaw = 2
@@ -112,21 +112,18 @@ const (
 	extensionRaw = 1
 )
 
-// readEvent takes a frame apart.
+// readEvent takes a frame apart: a bare WatchEvent, whose object has an envelope (NewRawSerializer and NewSerializer in
+// k8s.io/apimachinery/pkg/runtime/serializer/protobuf).
 func readEvent(frame []byte) (event, error) {
-	raw, err := unwrap(frame)
-	if err != nil {
-		return event{}, fmt.Errorf("read a watch event: %w", err)
-	}
 	var e event
-	m := message{rest: raw}
+	m := message{rest: frame}
 	for m.next() {
 		switch m.number {
 		case eventType:
 			e.is = eventName(m.bytes)
 		case eventObject:
-			var envelope []byte
-			if envelope, err = field(m.bytes, extensionRaw); err == nil {
+			envelope, err := field(m.bytes, extensionRaw)
+			if err == nil {
 				e.object, err = unwrap(envelope)
 			}
 			m.into(err)
