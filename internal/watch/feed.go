@@ -34,9 +34,9 @@ type Options struct {
 }
 
 // Feed keeps a tracker up to date. It costs one watch for each of Pods, Services, EndpointSlices, Endpoints, Namespaces
-// and Nodes (names and labels only), and no request after that but to renew the watches, every five to ten minutes. It
-// has a connection of its own, so that nothing else delays what it receives. It is a manager.Runnable that runs on every
-// replica.
+// and Nodes (names and labels only) and of kube-controller-manager's Lease, and no request after that but to renew the
+// watches, every five to ten minutes; the last three may be forbidden. It has a connection of its own, so that nothing
+// else delays what it receives. It is a manager.Runnable that runs on every replica.
 type Feed struct {
 	clock   clock.WithTicker
 	tracker *lag.Tracker

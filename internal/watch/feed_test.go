@@ -3,15 +3,18 @@ package watch
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/rest"
 
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 )
@@ -229,7 +232,7 @@ func TestFeedNeedsNoRightToNamespacesAndNodes(t *testing.T) {
 		t := c.t
 		c.wantSynced(t)
 		time.Sleep(time.Hour)
-		if n := c.asked("nodes", ""); n > 600 {
+		if n := c.asked("nodes", ""); n > 400 {
 			t.Errorf("%d requests for nodes in an hour, want at most ten a minute", n)
 		}
 	})
@@ -298,6 +301,57 @@ func TestStampsDoNotWaitForTheTracker(t *testing.T) {
 		}
 		if worst := slices.Max(delays); worst != 900*time.Millisecond {
 			t.Errorf("longest way to the tracker = %v, want 900ms", worst)
+		}
+	})
+}
+
+func TestFeedListsAgainAfterAnObjectThatItCannotRead(t *testing.T) {
+	inBubble(t, nil, func(c *run) {
+		t := c.t
+		c.wantSynced(t)
+		time.Sleep(2 * time.Second)
+		c.do(func() {
+			c.version++
+			c.history = append(c.history, change{c.version, "pods", "MODIFIED", []byte{0xff}})
+		})
+		synctest.Wait()
+		if err := c.feed.all[0].err; err == nil || !c.feed.Synced() {
+			t.Errorf("error of pods = %v, want one, and that the first list is in nevertheless", err)
+		}
+		time.Sleep(time.Minute)
+		c.set("pods", pod("new", true))
+		synctest.Wait()
+		if n := c.stat(lag.ResourceEndpointSlice, lag.DirectionAddition).Open; n != 1 || !slices.Equal(c.watched, []bool{true, true}) {
+			t.Errorf("open additions = %d, watches of pods, relist = %v, want 1 after two relists", n, c.watched)
+		}
+	})
+}
+
+func TestStartEndsAtOnceWhileTheServerIsDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		down := func(context.Context, string, string) (net.Conn, error) {
+			return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+		}
+		f, err := NewFeed(&rest.Config{Host: "http://server", Dial: down}, lag.NewTracker(lag.Options{}), Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- f.Start(ctx) }()
+		time.Sleep(5 * time.Minute)
+		cancel()
+		synctest.Wait()
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Errorf("Start() = %v, want nil", err)
+			}
+		default:
+			t.Error("Start() goes on after its context ended")
+		}
+		if err := f.WaitSynced(ctx); !strings.Contains(err.Error(), "list pods: ") || !strings.Contains(err.Error(), "connection refused") {
+			t.Errorf("WaitSynced() = %v, want that the connection is refused", err)
 		}
 	})
 }
