@@ -90,7 +90,7 @@ func (a *applier) event(i item) {
 	if !k.lost {
 		k.good = i.at
 	}
-	a.feed.delays.note(i.at, i.at, i.late)
+	a.feed.delays.stamp(i.at, i.late)
 	if k.tracked && a.feed.options.Processed != nil && e.is != string(apiwatch.Bookmark) {
 		a.feed.options.Processed(k.of, a.feed.clock.Since(i.at))
 	}

@@ -12,54 +12,118 @@ import (
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 )
 
-// unseenDelay is what every stamp may be late by without anybody noticing: the kernel's way to the process, decryption
-// and two hand-overs between goroutines, which take some 0.1 ms on an idle machine.
-const unseenDelay = time.Millisecond
+// canaryPeriod is how often the canary wakes: a stall of the process that falls between two wakes is shorter. 200 wakes a
+// second cost about 0.3 % of a core.
+const canaryPeriod = 5 * time.Millisecond
 
-// canaryPeriod is how often the canary wakes. Fifty samples a second find a process that does not get the processor or
-// collects garbage, for about 0.1 % of a core.
-const canaryPeriod = 20 * time.Millisecond
+// unseenDelay is what every stamp may be late by without anybody noticing: a stall between two wakes of the canary, and
+// 1 ms for the kernel's way to the process, decryption and two hand-overs between goroutines (0.1 ms on an idle machine).
+const unseenDelay = canaryPeriod + time.Millisecond
+
+// slots is how many parts a second has in which stalls and stamps are held against each other.
+const slots = 20
+
+const slotLength = time.Second / slots
+
+// toldAgain is for how long what is noted late still counts: events that wait to be decoded.
+const toldAgain = 10 * time.Second
+
+// second is what one second's stamps may be late by.
+type second struct {
+	late    time.Duration        // as the stamps themselves tell
+	stalls  [slots]time.Duration // the longest that ended in the slot, or lasted through it
+	stamped [slots]bool          // a stamp fell into the slot
+	told    bool                 // and nothing was noted since
+}
 
 // delays keeps for each second by how much its stamps may be late.
 type delays struct {
 	tracker *lag.Tracker
 
 	mu      sync.Mutex
-	largest map[int64]time.Duration // by Unix second
+	seconds map[int64]*second // by Unix time
 }
 
 func newDelays(tracker *lag.Tracker) *delays {
-	return &delays{tracker: tracker, largest: map[int64]time.Duration{}}
+	return &delays{tracker: tracker, seconds: map[int64]*second{}}
 }
 
-// note keeps that stamps from one time to another, both included, may be late.
-func (d *delays) note(from, to time.Time, late time.Duration) {
+func (d *delays) second(unix int64) *second {
+	s := d.seconds[unix]
+	if s == nil {
+		s = &second{}
+		d.seconds[unix] = s
+	}
+	s.told = false
+	return s
+}
+
+func slotOf(at time.Time) int { return at.Nanosecond() / int(slotLength) }
+
+// stamp keeps that a stamp may be late by as much as it tells itself.
+func (d *delays) stamp(at time.Time, late time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for second := from.Unix(); second <= to.Unix(); second++ {
-		d.largest[second] = max(d.largest[second], late)
+	s := d.second(at.Unix())
+	s.late = max(s.late, late)
+	s.stamped[slotOf(at)] = true
+}
+
+// path keeps that all stamps between two times may be late.
+func (d *delays) path(from, to time.Time, late time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for unix := from.Unix(); unix <= to.Unix(); unix++ {
+		s := d.second(unix)
+		s.late = max(s.late, late)
 	}
+}
+
+// stall keeps that the process may have stood still between two times.
+func (d *delays) stall(from, to time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	late := to.Sub(from)
+	for at := from.Truncate(slotLength); !at.After(to); at = at.Add(slotLength) {
+		s := d.second(at.Unix())
+		s.stalls[slotOf(at)] = max(s.stalls[slotOf(at)], late)
+	}
+}
+
+// worst is by how much stamps of a second may be late. A stall counts for the stamps of its slot and of the next: what
+// came meanwhile is read right after.
+func (d *delays) worst(unix int64) time.Duration {
+	s := d.seconds[unix]
+	var before time.Duration
+	if b := d.seconds[unix-1]; b != nil {
+		before = b.stalls[slots-1]
+	}
+	late := s.late
+	for i, stall := range s.stalls {
+		if s.stamped[i] {
+			late = max(late, stall, before)
+		}
+		before = stall
+	}
+	return late + unseenDelay
 }
 
 // flush tells the tracker about the seconds that are over.
 func (d *delays) flush(now time.Time) {
 	d.mu.Lock()
-	var over map[int64]time.Duration
-	for second, late := range d.largest {
-		if second < now.Unix() {
-			if over == nil {
-				over = map[int64]time.Duration{}
-			}
-			over[second] = late
-			delete(d.largest, second)
+	news := map[int64]time.Duration{}
+	for unix, s := range d.seconds {
+		if unix < now.Unix() && !s.told {
+			s.told, news[unix] = true, d.worst(unix)
 		}
 	}
+	maps.DeleteFunc(d.seconds, func(unix int64, _ *second) bool { return unix < now.Add(-toldAgain).Unix() })
 	d.mu.Unlock()
-	for _, second := range slices.Sorted(maps.Keys(over)) {
+	for _, unix := range slices.Sorted(maps.Keys(news)) {
 		// The tracker counts its seconds from another moment: two of them overlap with this one.
-		begin := now.Add(-now.Sub(time.Unix(second, 0))) // with now's monotonic reading, as the stamps have one
-		d.tracker.SetDelay(begin, over[second]+unseenDelay)
-		d.tracker.SetDelay(begin.Add(time.Second-1), over[second]+unseenDelay)
+		begin := now.Add(-now.Sub(time.Unix(unix, 0))) // with now's monotonic reading, as the stamps have one
+		d.tracker.SetDelay(begin, news[unix])
+		d.tracker.SetDelay(begin.Add(time.Second-1), news[unix])
 	}
 }
 
@@ -88,8 +152,7 @@ func (d *delays) canary(ctx context.Context, c clock.Clock) {
 			return
 		case <-timer.C():
 		}
-		now := c.Now()
-		d.note(due, now, now.Sub(due))
+		d.stall(due, c.Now())
 		timer.Reset(canaryPeriod)
 		due = c.Now().Add(canaryPeriod)
 	}
