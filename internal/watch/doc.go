@@ -7,14 +7,15 @@
 // the slice that followed from it. A client-go Reflector for each kind drives the requests (stream of the first state,
 // resumption, relist, back-off); it hears resource versions, never objects.
 //
-// What a stamp is worth: the tracker is told for each second by how much its stamps may be late. That is the largest of
+// What a stamp is worth: the tracker is told for each second by how much its stamps may be late. That is 6 ms for what
+// nobody sees (unseenDelay), and the largest of
 //   - the time for which a reader may have lagged behind: from the end of the last read that had to wait, on the stream
 //     and on the connection below, to the stamp. It contains the time for which a full queue held the reader up;
-//   - the lateness of a canary that wakes every 20 ms: this process did not get the processor, or collected garbage;
-//   - and 1 ms for what neither sees.
-//
-// The API server's own delay until it sends an event, and the network's, are not in it: from here they cannot be told
-// from kube-controller-manager's lag.
+//   - the lateness of a canary that wakes every 5 ms, if something was stamped meanwhile or right after: this process did
+//     not get the processor, or collected garbage;
+//   - the time by which the latest renewals of kube-controller-manager's Lease took longer than before from the time
+//     written into them until they were here. It is an estimate of what the API server and the network add, not a bound:
+//     a delay of theirs that meets no renewal cannot be told from kube-controller-manager's lag.
 //
 // Gaps: while the watch of a kind is down the tracker knows that it does not receive. A gap begins at the end that the
 // server sent, or when a watch broke, with the last bytes that came over its connection: a silent connection ends by
