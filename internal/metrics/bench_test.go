@@ -1,7 +1,7 @@
 package metrics
 
 import (
-	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -41,7 +41,7 @@ func BenchmarkScrape(b *testing.B) {
 	for round := range 10 {
 		for i := range pods {
 			p := pod()
-			p.Name, p.UID = fmt.Sprint(i), lag.ParseUID(fmt.Sprint(i))
+			p.Name, p.UID = strconv.Itoa(i), lag.ParseUID(strconv.Itoa(i))
 			p.Ready = round%2 == 0
 			s.tracker.SetPod(p, start.Add(time.Duration(round)*time.Second))
 		}
