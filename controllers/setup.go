@@ -63,7 +63,8 @@ func Run(ctx context.Context, cfg *rest.Config, opts Options) error {
 	if err != nil {
 		return err
 	}
-	tracker, feed, err := newMeasurement(cfg, mgr, opts)
+	figures := metrics.New()
+	tracker, feed, err := newMeasurement(cfg, mgr, figures, opts.Clock)
 	if err != nil {
 		return err
 	}
@@ -78,7 +79,8 @@ func Run(ctx context.Context, cfg *rest.Config, opts Options) error {
 		return fmt.Errorf("set up the node reconciler: %w", err)
 	}
 	policies := &PolicyReconciler{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Clock: opts.Clock, Tracker: tracker, Signals: signals,
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Clock: opts.Clock,
+		Tracker: tracker, Signals: signals, Metrics: figures,
 		Events: mgr.GetEventRecorder("endpoint-sync-controller"), Synced: feed.Synced,
 	}
 	if err := policies.SetupWithManager(mgr); err != nil {
@@ -88,10 +90,11 @@ func Run(ctx context.Context, cfg *rest.Config, opts Options) error {
 }
 
 // newMeasurement returns a tracker and what feeds it, with every figure of both in the registry that the manager serves.
-func newMeasurement(cfg *rest.Config, mgr ctrl.Manager, opts Options) (*lag.Tracker, *watch.Feed, error) {
-	set := metrics.New()
-	tracker := lag.NewTracker(lag.Options{Ended: set.Ended})
-	if err := set.Register(served.Registry, tracker, opts.Clock); err != nil {
+func newMeasurement(
+	cfg *rest.Config, mgr ctrl.Manager, figures *metrics.Set, clk clock.PassiveClock,
+) (*lag.Tracker, *watch.Feed, error) {
+	tracker := lag.NewTracker(lag.Options{Ended: figures.Ended})
+	if err := figures.Register(served.Registry, tracker, clk); err != nil {
 		return nil, nil, err
 	}
 	feed, err := watch.NewFeed(cfg, tracker, watch.Options{Logger: mgr.GetLogger().WithName("watch")})

@@ -13,6 +13,7 @@ import (
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
+	"github.com/endpointsync/endpoint-sync-operator/internal/metrics"
 	"github.com/endpointsync/endpoint-sync-operator/internal/platform"
 	"github.com/endpointsync/endpoint-sync-operator/internal/rollout"
 	"github.com/endpointsync/endpoint-sync-operator/internal/tuner"
@@ -44,6 +45,14 @@ func nextStatus(before v1alpha1.EndpointSyncPolicyStatus, p pass, err error) v1a
 	}
 	setConditions(&next, p, err)
 	return next
+}
+
+// figures is what a pass tells of a policy besides its status.
+func figures(next v1alpha1.EndpointSyncPolicyStatus, p pass) metrics.Policy {
+	return metrics.Policy{
+		MaxLag: ObjectiveOf(p.Policy.Spec.WithDefaults().Objective).MaxLag, Outcome: p.Verdict.Outcome,
+		Running: p.Evidence.Flags, Recommended: next.Recommended.Flags,
+	}
 }
 
 // setConditions sets all four conditions, always, so that `kubectl wait --for=condition=…=false` works.

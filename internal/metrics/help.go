@@ -33,4 +33,9 @@ const (
 		"operator or an API server starts."
 	helpProcessing = "Time from the receipt of an event by the operator's watch of this kind until it was measured. It is what the " +
 		"measuring costs in time, not in accuracy: events are stamped at receipt."
+	helpObjective = "Lag that a policy's objective allows at its percentile (spec.objective.maxLag). Only the operator's leader tells it."
+	helpMet       = "Whether a policy's objective is met (1) or missed (0) in its window. Absent while there are too few changes to tell, " +
+		"and from replicas that do not lead."
+	helpFlag = "Flags of kube-controller-manager that the operator sizes, as its leader runs with them (setting running) and as they " +
+		"would have met the policy's objective (recommended). Absent where they are not known."
 )

@@ -1,7 +1,8 @@
 // Package metrics tells Prometheus what the operator measures, and how well. It counts and derives nothing of its own:
 // what a change is, and how it ends, is internal/lag's to say.
 //
-// No label names a Service, a Pod or a namespace: the number of series is fixed, whatever the cluster's size.
+// No label names a Service, a Pod or a namespace: the number of series does not depend on the cluster's size. Policies are
+// named, of which there are few.
 package metrics
 
 import (
@@ -26,6 +27,9 @@ const (
 	labelClass     = "class"
 	labelKind      = "kind"
 	labelType      = "type"
+	labelPolicy    = "policy"
+	labelFlag      = "flag"
+	labelSetting   = "setting"
 )
 
 // How a watch begins.
@@ -79,6 +83,7 @@ type Set struct {
 	drifts     *prometheus.CounterVec
 	starts     *prometheus.CounterVec
 	processing *prometheus.HistogramVec
+	policies   policies
 
 	// What the vectors hold, resolved once: the methods below are called for every event.
 	cells [2][2]cell
@@ -99,7 +104,7 @@ type kind struct {
 	watched        atomic.Bool
 }
 
-// New returns a set with every series it will ever have, at zero.
+// New returns a set with every series it will ever have, at zero; those of policies come and go.
 func New() *Set {
 	s := newVectors()
 	for _, r := range []lag.Resource{lag.ResourceEndpointSlice, lag.ResourceEndpoints} {
@@ -140,6 +145,7 @@ func (s *Set) cell(r lag.Resource, d lag.Direction) *cell {
 
 func newVectors() *Set {
 	return &Set{
+		policies: newPolicies(),
 		lags: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: namespace, Name: "change_lag_seconds", Help: helpLag, Buckets: lagBuckets(),
 			NativeHistogramBucketFactor: nativeFactor, NativeHistogramMaxBucketNumber: nativeBuckets,
@@ -162,7 +168,8 @@ func counters(name, help string, labels ...string) *prometheus.CounterVec {
 // Register adds the set to a registry, with what stands in the tracker whenever it is scraped.
 func (s *Set) Register(registry prometheus.Registerer, tracker *lag.Tracker, clk clock.PassiveClock) error {
 	for _, c := range []prometheus.Collector{
-		s.lags, s.changes, s.marked, s.drifts, s.starts, s.processing, &state{tracker: tracker, clock: clk, set: s},
+		s.lags, s.changes, s.marked, s.drifts, s.starts, s.processing,
+		s.policies.objective, s.policies.met, s.policies.flags, &state{tracker: tracker, clock: clk, set: s},
 	} {
 		if err := registry.Register(c); err != nil {
 			return fmt.Errorf("register the operator's metrics: %w", err)

@@ -17,7 +17,9 @@ import (
 	"github.com/prometheus/common/expfmt"
 	clocktesting "k8s.io/utils/clock/testing"
 
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
+	"github.com/endpointsync/endpoint-sync-operator/internal/tuner"
 )
 
 var start = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
@@ -85,6 +87,7 @@ func TestNamesAndHelpFollowTheConventions(t *testing.T) {
 	s.play()
 	s.tracker.SetDelay(start, time.Millisecond)
 	s.tracker.SetDelay(start.Add(2*time.Second), time.Millisecond)
+	s.set.SetPolicy("default", Policy{MaxLag: time.Second, Outcome: tuner.Met, Running: v1alpha1.DefaultFlags()})
 	s.clock.SetTime(start.Add(10 * time.Second))
 	problems, err := testutil.GatherAndLint(s.registry)
 	if err != nil {
