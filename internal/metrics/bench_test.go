@@ -49,7 +49,7 @@ func BenchmarkScrape(b *testing.B) {
 	s.tracker.SetDelay(start, time.Millisecond)
 	s.clock.SetTime(start.Add(15 * time.Second))
 	out := make(chan prometheus.Metric, 64)
-	c := &state{tracker: s.tracker, clock: s.clock, set: s.set}
+	c := newState(s.tracker, s.clock, s.set)
 	b.ReportAllocs()
 	for b.Loop() {
 		c.Collect(out)

@@ -192,6 +192,26 @@ endpointsync_watch_starts_total{kind="services",type="resume"} 0
 	}
 }
 
+func TestWrongEndpointSecondsNeverFall(t *testing.T) {
+	s := newStage(t)
+	s.play()
+	s.clock.SetTime(start.Add(10 * time.Second))
+	wrong := func() (sum float64) {
+		for _, m := range s.gather(t, "endpointsync_wrong_endpoint_seconds_total").GetMetric() {
+			sum += m.GetCounter().GetValue()
+		}
+		return sum
+	}
+	before := wrong()
+	// Published, and received, before that scrape; the tracker hears of it only now.
+	s.tracker.SetEndpoints(lag.Endpoints{
+		Namespace: "default", Name: "web", Ready: []lag.Address{{PodUID: pod().UID, IP: pod().IPs[0]}},
+	}, start.Add(9*time.Second))
+	if after := wrong(); before != 12 || after != before {
+		t.Errorf("%g wrong endpoint-seconds, then %g, want 12 twice", before, after)
+	}
+}
+
 func TestTheErrorBoundIsAbsentWhereItIsNotKnown(t *testing.T) {
 	tests := map[string]struct {
 		play func(*stage)

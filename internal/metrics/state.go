@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,6 +22,29 @@ type state struct {
 	tracker *lag.Tracker
 	clock   clock.PassiveClock
 	set     *Set
+
+	mu    sync.Mutex
+	wrong map[cellKey]float64
+}
+
+// cellKey names an API and a direction.
+type cellKey struct {
+	resource  lag.Resource
+	direction lag.Direction
+}
+
+// rise returns the wrong endpoint seconds so far as a counter, which never falls. What ended just before a scrape and is
+// heard of just after it was counted until the scrape; Prometheus would take the difference for a restart.
+func (s *state) rise(t lag.Total) float64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := cellKey{t.Resource, t.Direction}
+	s.wrong[key] = max(s.wrong[key], t.WrongEndpointSeconds)
+	return s.wrong[key]
+}
+
+func newState(tracker *lag.Tracker, clk clock.PassiveClock, set *Set) *state {
+	return &state{tracker: tracker, clock: clk, set: set, wrong: map[cellKey]float64{}}
 }
 
 var (
@@ -51,7 +75,7 @@ func (s *state) Collect(out chan<- prometheus.Metric) {
 		}
 		send(openDesc, prometheus.GaugeValue, float64(t.Open))
 		send(oldestDesc, prometheus.GaugeValue, t.OldestOpen.Seconds())
-		send(wrongDesc, prometheus.CounterValue, t.WrongEndpointSeconds)
+		send(wrongDesc, prometheus.CounterValue, s.rise(t))
 	}
 	until := now.Add(-boundDelay)
 	recent := s.tracker.Summary(lag.Query{Since: until.Add(-boundWindow), Now: until})
