@@ -1,6 +1,8 @@
 package controllers
 
 import (
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -50,14 +52,14 @@ func policyFigures(t *testing.T, registry *prometheus.Registry) map[string]float
 	got := map[string]float64{}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
-			name, ofPolicy := f.GetName(), false
+			if !slices.ContainsFunc(m.GetLabel(), isPolicy) {
+				continue
+			}
+			words := []string{f.GetName()}
 			for _, l := range m.GetLabel() {
-				name += " " + l.GetValue()
-				ofPolicy = ofPolicy || isPolicy(l)
+				words = append(words, l.GetValue())
 			}
-			if ofPolicy {
-				got[name] = m.GetGauge().GetValue()
-			}
+			got[strings.Join(words, " ")] = m.GetGauge().GetValue()
 		}
 	}
 	return got

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -19,7 +20,6 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/controlplane"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/observer"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/operator"
@@ -68,7 +68,7 @@ func TestMetrics(t *testing.T) {
 	}
 	t.Cleanup(truth.Stop)
 
-	before := prometheus.scrape(t)
+	before := prometheus.scrape(t.Context(), t)
 	if open := before.total("endpointsync_open_changes", nil); open != 0 {
 		t.Errorf("%g changes are open before the incident, want 0", open)
 	}
@@ -76,7 +76,7 @@ func TestMetrics(t *testing.T) {
 	if _, err = load.Flip(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	during := prometheus.scrape(t)
+	during := prometheus.scrape(t.Context(), t)
 	if open, oldest := during.total("endpointsync_open_changes", nil), during.total("endpointsync_oldest_open_change_seconds", nil); open == 0 || oldest == 0 {
 		t.Errorf("%g changes are open in the incident, the oldest ages adding up to %g s, want both to rise", open, oldest)
 	}
@@ -86,8 +86,8 @@ func TestMetrics(t *testing.T) {
 	var after exposition
 	rig.Await(t, reportLimit, func() string {
 		return fmt.Sprintf("no open change; %g are", after.total("endpointsync_open_changes", nil))
-	}, func(context.Context) bool {
-		after = prometheus.scrape(t)
+	}, func(ctx context.Context) bool {
+		after = prometheus.scrape(ctx, t)
 		return after.total("endpointsync_open_changes", nil) == 0
 	})
 	want, err := truth.Result("incident")
@@ -238,7 +238,7 @@ func newScraper(t *testing.T, c *rig.Cluster, address string) scraper {
 	t.Cleanup(s.client.CloseIdleConnections)
 	for name, want := range map[string]int{"": http.StatusUnauthorized, "stranger": http.StatusForbidden} {
 		s.token = tokenOf(t, c, name)
-		if got := s.status(t); got != want {
+		if got := s.status(t.Context(), t); got != want {
 			t.Errorf("scrape as %q = %d, want %d", name, got, want)
 		}
 	}
@@ -251,8 +251,8 @@ func newScraper(t *testing.T, c *rig.Cluster, address string) scraper {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rig.Await(t, reportLimit, func() string { return "the metrics to be served to Prometheus" }, func(context.Context) bool {
-		return s.status(t) == http.StatusOK
+	rig.Await(t, reportLimit, func() string { return "the metrics to be served to Prometheus" }, func(ctx context.Context) bool {
+		return s.status(ctx, t) == http.StatusOK
 	})
 	return s
 }
@@ -274,9 +274,9 @@ func tokenOf(t *testing.T, c *rig.Cluster, name string) string {
 	return answer.Status.Token
 }
 
-func (s scraper) get(t *testing.T) *http.Response {
+func (s scraper) get(ctx context.Context, t *testing.T) *http.Response {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url, http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url, http.NoBody)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -291,18 +291,18 @@ func (s scraper) get(t *testing.T) *http.Response {
 	return res
 }
 
-func (s scraper) status(t *testing.T) int {
+func (s scraper) status(ctx context.Context, t *testing.T) int {
 	t.Helper()
-	res := s.get(t)
+	res := s.get(ctx, t)
 	if err := res.Body.Close(); err != nil {
 		t.Fatal(err)
 	}
 	return res.StatusCode
 }
 
-func (s scraper) scrape(t *testing.T) exposition {
+func (s scraper) scrape(ctx context.Context, t *testing.T) exposition {
 	t.Helper()
-	res := s.get(t)
+	res := s.get(ctx, t)
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
 		t.Fatalf("scrape = %s, want 200", res.Status)
