@@ -60,7 +60,9 @@ func TestMetrics(t *testing.T) {
 	address := freeAddress(t)
 	node.StartController(t, "--metrics-bind-address="+address)
 	cluster.ApplyPolicy(t, policyName, modePolicy(v1alpha1.ModeObserve))
-	awaitPolicy(t, cluster, "the controller to measure", func(p v1alpha1.EndpointSyncPolicyStatus) bool { return len(p.Lag) > 0 })
+	awaitPolicy(t, cluster, "the controller to measure", func(p v1alpha1.EndpointSyncPolicyStatus) bool {
+		return is(p, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonObserving)
+	})
 	prometheus := newScraper(t, cluster, address)
 	truth, err := observer.Start(t.Context(), cluster.Admin, observer.Options{Namespace: "metrics", ServiceLabel: workload.ServiceLabel})
 	if err != nil {
@@ -236,6 +238,10 @@ func newScraper(t *testing.T, c *rig.Cluster, address string) scraper {
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // the controller signs its own certificate
 	}}}
 	t.Cleanup(s.client.CloseIdleConnections)
+	rig.Await(t, reportLimit, func() string { return "the controller to serve on " + address }, func(ctx context.Context) bool {
+		connection, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+		return err == nil && connection.Close() == nil
+	})
 	for name, want := range map[string]int{"": http.StatusUnauthorized, "stranger": http.StatusForbidden} {
 		s.token = tokenOf(t, c, name)
 		if got := s.status(t.Context(), t); got != want {
