@@ -61,6 +61,7 @@ func Conclude(s Situation) Conclusion {
 	}
 	objective := ObjectiveOf(s.Policy.Spec.Objective)
 	c.Verdict = tuner.Verdict(s.Evidence.Lag, objective)
+	c.Verdict.Message += grounds(c.Verdict.Row, s.Evidence.Lag)
 	c.Bottleneck = tuner.Diagnose(s.Evidence, objective)
 	plan := planOf(s)
 	if s.Policy.Spec.Mode == v1alpha1.ModeObserve {

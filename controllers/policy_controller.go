@@ -21,6 +21,7 @@ import (
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
+	"github.com/endpointsync/endpoint-sync-operator/internal/metrics"
 )
 
 // How soon a policy is looked at again without an event: soon while something is under way, seldom when all is quiet.
@@ -37,6 +38,7 @@ type PolicyReconciler struct {
 	Clock   clock.PassiveClock
 	Tracker *lag.Tracker
 	Signals *signalLog
+	Metrics *metrics.Set
 	Events  events.EventRecorder
 	Synced  func() bool // whether the tracker has seen the initial state
 
@@ -55,6 +57,7 @@ func (r *PolicyReconciler) Reconcile(ctx context.Context, req ctrl.Request) (_ c
 	p := pass{Situation: Situation{Policy: policy, Now: r.Clock.Now()}}
 	defer func() {
 		policy.Status = nextStatus(before.Status, p, err)
+		r.Metrics.SetPolicy(policy.Name, figures(policy.Status, p))
 		err = errors.Join(err, r.report(ctx, before, &policy))
 	}()
 	if p.Situation, err = r.observe(ctx, p.Situation); err != nil {
@@ -70,6 +73,7 @@ func (r *PolicyReconciler) Reconcile(ctx context.Context, req ctrl.Request) (_ c
 // reconcileDeleted puts back what each node had, one node at a time, where a deleted policy asked for it and no other
 // policy is in charge. The instruction stands in each EndpointSyncNode, so that it outlives the policy.
 func (r *PolicyReconciler) reconcileDeleted(ctx context.Context, name string) (ctrl.Result, error) {
+	r.Metrics.DeletePolicy(name)
 	policies, nodes, err := r.fleet(ctx)
 	if err != nil {
 		return ctrl.Result{}, fmt.Errorf("observe after the deletion of policy %s: %w", name, err)

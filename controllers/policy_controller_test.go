@@ -17,6 +17,7 @@ import (
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
+	"github.com/endpointsync/endpoint-sync-operator/internal/metrics"
 	"github.com/endpointsync/endpoint-sync-operator/internal/rollout"
 )
 
@@ -44,7 +45,7 @@ func newBench(t *testing.T, policies ...*v1alpha1.EndpointSyncPolicy) bench {
 	b := bench{client: builder.Build(), clock: clocktesting.NewFakePassiveClock(now), events: events.NewFakeRecorder(64)}
 	tracker := trackedIncident()
 	b.PolicyReconciler = &PolicyReconciler{
-		Client: b.client, Live: b.client, Clock: b.clock, Tracker: tracker,
+		Client: b.client, Live: b.client, Clock: b.clock, Tracker: tracker, Metrics: metrics.New(),
 		Signals: newSignalLog(tracker, b.clock), Events: b.events, Synced: func() bool { return true },
 	}
 	return b

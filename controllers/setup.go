@@ -17,11 +17,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	served "sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
+	"github.com/endpointsync/endpoint-sync-operator/internal/metrics"
 	"github.com/endpointsync/endpoint-sync-operator/internal/watch"
 )
 
@@ -61,10 +63,10 @@ func Run(ctx context.Context, cfg *rest.Config, opts Options) error {
 	if err != nil {
 		return err
 	}
-	tracker := lag.NewTracker(lag.Options{})
-	feed, err := watch.NewFeed(cfg, tracker, watch.Options{Logger: mgr.GetLogger().WithName("watch")})
+	figures := metrics.New()
+	tracker, feed, err := newMeasurement(cfg, mgr, figures, opts.Clock)
 	if err != nil {
-		return fmt.Errorf("set up the endpoint watches: %w", err)
+		return err
 	}
 	signals := newSignalLog(tracker, opts.Clock)
 	if err := mgr.Add(feed); err != nil {
@@ -77,13 +79,29 @@ func Run(ctx context.Context, cfg *rest.Config, opts Options) error {
 		return fmt.Errorf("set up the node reconciler: %w", err)
 	}
 	policies := &PolicyReconciler{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Clock: opts.Clock, Tracker: tracker, Signals: signals,
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Clock: opts.Clock,
+		Tracker: tracker, Signals: signals, Metrics: figures,
 		Events: mgr.GetEventRecorder("endpoint-sync-controller"), Synced: feed.Synced,
 	}
 	if err := policies.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("set up the policy reconciler: %w", err)
 	}
 	return mgr.Start(ctx)
+}
+
+// newMeasurement returns a tracker and what feeds it, with every figure of both in the registry that the manager serves.
+func newMeasurement(
+	cfg *rest.Config, mgr ctrl.Manager, figures *metrics.Set, clk clock.PassiveClock,
+) (*lag.Tracker, *watch.Feed, error) {
+	tracker := lag.NewTracker(lag.Options{Ended: figures.Ended})
+	if err := figures.Register(served.Registry, tracker, clk); err != nil {
+		return nil, nil, err
+	}
+	feed, err := watch.NewFeed(cfg, tracker, watch.Options{Logger: mgr.GetLogger().WithName("watch")})
+	if err != nil {
+		return nil, nil, fmt.Errorf("set up the endpoint watches: %w", err)
+	}
+	return tracker, feed, nil
 }
 
 func newManager(cfg *rest.Config, opts Options) (ctrl.Manager, error) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
+	"github.com/endpointsync/endpoint-sync-operator/internal/metrics"
 	"github.com/endpointsync/endpoint-sync-operator/internal/platform"
 	"github.com/endpointsync/endpoint-sync-operator/internal/rollout"
 	"github.com/endpointsync/endpoint-sync-operator/internal/tuner"
@@ -44,6 +45,14 @@ func nextStatus(before v1alpha1.EndpointSyncPolicyStatus, p pass, err error) v1a
 	}
 	setConditions(&next, p, err)
 	return next
+}
+
+// figures is what a pass tells of a policy besides its status.
+func figures(next v1alpha1.EndpointSyncPolicyStatus, p pass) metrics.Policy {
+	return metrics.Policy{
+		MaxLag: ObjectiveOf(p.Policy.Spec.WithDefaults().Objective).MaxLag, Outcome: p.Verdict.Outcome,
+		Running: p.Evidence.Flags, Recommended: next.Recommended.Flags,
+	}
 }
 
 // setConditions sets all four conditions, always, so that `kubectl wait --for=condition=…=false` works.
@@ -125,14 +134,23 @@ func LagStatus(s lag.Summary) []v1alpha1.Lag {
 	for _, stat := range s.Stats {
 		row := v1alpha1.Lag{
 			Resource: v1alpha1.Resource(stat.Resource), Direction: v1alpha1.Direction(stat.Direction),
-			Changes: new(int64(stat.Samples())), Open: new(int64(stat.Open)),
+			Changes: new(int64(stat.Samples())), Open: new(int64(stat.Open)), Episodes: new(int64(stat.Episodes)),
+			Startup: new(int64(stat.Startup)), Unseen: new(int64(stat.Gap)),
 		}
 		if stat.Samples() > 0 {
-			row.P50, row.P99 = quantile(stat.P50), quantile(stat.P99)
+			row.P50, row.P99, row.ErrorBound = quantile(stat.P50), quantile(stat.P99), errorBound(s)
 		}
 		out = append(out, row)
 	}
 	return out
+}
+
+// errorBound is empty where it is not known. It is never rounded down.
+func errorBound(s lag.Summary) v1alpha1.Duration {
+	if !s.BoundKnown {
+		return ""
+	}
+	return v1alpha1.DurationOf((s.ErrorBound + time.Millisecond - 1).Truncate(time.Millisecond))
 }
 
 // quantile marks what is only known to be at least that much.

@@ -392,7 +392,7 @@ type Lag struct {
 	// +required
 	Direction Direction `json:"direction,omitempty"`
 
-	// changes counted, closed and open.
+	// changes that the percentiles run over, closed and open.
 	// +required
 	// +kubebuilder:validation:Minimum=0
 	Changes *int64 `json:"changes,omitempty"`
@@ -413,6 +413,27 @@ type Lag struct {
 	// +kubebuilder:validation:MinLength=2
 	// +kubebuilder:validation:MaxLength=24
 	P99 string `json:"p99,omitempty"`
+
+	// errorBound is by how much the lag of any of the changes may be wrong. Omitted where it is not known for all of them.
+	// +optional
+	ErrorBound Duration `json:"errorBound,omitempty"`
+
+	// episodes are the bursts that the changes came in, half a minute or more apart. Changes of one burst hang together:
+	// a percentile from one or two says little about the next.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Episodes *int64 `json:"episodes,omitempty"`
+
+	// startup differences stood when the operator began to look. Nobody knows since when, so that they are in no
+	// percentile.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Startup *int64 `json:"startup,omitempty"`
+
+	// unseen changes began while a watch was broken. Nobody knows when, so that they are in no percentile.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Unseen *int64 `json:"unseen,omitempty"`
 }
 
 // BottleneckType names what limits the endpoint controllers.
