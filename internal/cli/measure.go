@@ -132,13 +132,18 @@ func (o *measureOptions) run(cmd *cobra.Command) error {
 
 // measure runs the session, concludes and prints.
 func (o *measureOptions) measure(ctx context.Context, s *session, cluster string, c *console) error {
+	s.view = view{
+		scope:     report.Scope{Cluster: cluster, Namespace: o.namespace, Service: o.service},
+		measured:  o.measured(),
+		objective: tuner.Objective{Percentile: o.percentile / 100, MaxLag: o.maxLag, MinSamples: minChanges},
+	}
 	if err := s.run(ctx, o.length, c.show); err != nil {
 		return err
 	}
 	if err := c.concluding(); err != nil {
 		return err
 	}
-	m := &report.Measurement{Assessment: o.conclude(s, cluster)}
+	m := &report.Measurement{Assessment: conclude(s)}
 	if err := c.print(m); err != nil {
 		return err
 	}
@@ -148,11 +153,11 @@ func (o *measureOptions) measure(ctx context.Context, s *session, cluster string
 	return nil
 }
 
-func (o *measureOptions) conclude(s *session, cluster string) report.Assessment {
-	evidence := s.evidence(s.clock.Now(), o.measured())
-	objective := tuner.Objective{Percentile: o.percentile / 100, MaxLag: o.maxLag, MinSamples: minChanges}
+// conclude judges what the session has measured.
+func conclude(s *session) report.Assessment {
+	evidence, objective := s.evidence(s.clock.Now(), s.view.measured), s.view.objective
 	b := report.Basis{
-		Scope:      report.Scope{Cluster: cluster, Namespace: o.namespace, Service: o.service},
+		Scope:      s.view.scope,
 		Objective:  objective,
 		Evidence:   evidence,
 		Verdict:    tuner.Verdict(evidence.Lag, objective),
@@ -162,7 +167,7 @@ func (o *measureOptions) conclude(s *session, cluster string) report.Assessment 
 	b.Decision = tuner.Decide(tuner.Inputs{
 		Objective: objective, Bounds: generousBounds(), Evidence: evidence, Bottleneck: b.Bottleneck,
 	})
-	if o.measured() != nil {
+	if s.view.measured != nil {
 		b.NotSeen = append(b.NotSeen, chosenOnly)
 	}
 	now := s.readings.running(s.current)
@@ -202,10 +207,12 @@ func (o *sources) open(ctx context.Context, namespace string) (*session, string,
 	}
 	s := &session{
 		client: reader, tracker: lag.NewTracker(lag.Options{}), clock: clock.RealClock{}, current: current,
+		unread: map[source]string{},
 	}
 	if s.narrow, err = narrowest(ctx, reader, namespace); err != nil {
 		return nil, "", err
 	}
+	s.checkOptional(ctx)
 	if s.feed, err = watch.NewFeed(cfg, s.tracker, watch.Options{Namespace: s.narrow}); err != nil {
 		return nil, "", fmt.Errorf("set up the watches: %w", err)
 	}

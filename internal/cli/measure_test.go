@@ -302,7 +302,7 @@ func TestNotSeenSaysWhatCouldNotBeRead(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			s := &session{client: fakeClient(t, tt.funcs), tracker: lag.NewTracker(lag.Options{}), clock: clock.RealClock{}, unread: map[string]string{}}
+			s := &session{client: fakeClient(t, tt.funcs), tracker: lag.NewTracker(lag.Options{}), clock: clock.RealClock{}, unread: map[source]string{}}
 			s.read(t.Context())
 			if text := strings.Join(s.notSeen(tuner.Evidence{}), "\n"); !strings.Contains(text, tt.want) {
 				t.Errorf("not seen:\n%s\nwant %q", text, tt.want)
@@ -320,7 +320,7 @@ func TestMissingKindsAreAskedForOnce(t *testing.T) {
 		}
 		return c.List(ctx, list, opts...)
 	}})
-	s := &session{client: c, tracker: lag.NewTracker(lag.Options{}), clock: clock.RealClock{}, unread: map[string]string{}}
+	s := &session{client: c, tracker: lag.NewTracker(lag.Options{}), clock: clock.RealClock{}, unread: map[source]string{}}
 	s.read(t.Context())
 	s.read(t.Context())
 	for _, text := range s.notSeen(tuner.Evidence{}) {
@@ -367,7 +367,7 @@ func TestSignalsComeFromTheURLWhenOneIsGiven(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := &session{
 				client: fakeClient(t, interceptor.Funcs{}, node), kcm: tt.kcm,
-				tracker: lag.NewTracker(lag.Options{}), clock: clock.RealClock{}, unread: map[string]string{},
+				tracker: lag.NewTracker(lag.Options{}), clock: clock.RealClock{}, unread: map[source]string{},
 			}
 			s.read(t.Context())
 			got := controllers.Samples(s.signals)
