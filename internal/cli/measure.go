@@ -207,7 +207,7 @@ func (o *sources) open(ctx context.Context, namespace string) (*session, string,
 	}
 	s := &session{
 		client: reader, tracker: lag.NewTracker(lag.Options{}), clock: clock.RealClock{}, current: current,
-		unread: map[source]string{},
+		unread: unreadable{},
 	}
 	if s.narrow, err = narrowest(ctx, reader, namespace); err != nil {
 		return nil, "", err

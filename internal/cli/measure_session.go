@@ -82,7 +82,7 @@ type session struct {
 	readings readings
 	first    running // at the beginning
 	signals  []v1alpha1.KCMSignals
-	unread   map[source]string // what could not be read, with the latest reason
+	unread   unreadable // what could not be read, with the latest reason
 }
 
 // view is what is asked about what is measured.
@@ -105,7 +105,7 @@ func newScheme() (*runtime.Scheme, error) {
 // watches have ended.
 func (s *session) run(ctx context.Context, length time.Duration, show func(progress) error) error {
 	if s.unread == nil {
-		s.unread = map[source]string{}
+		s.unread = unreadable{}
 	}
 	watching, stop := context.WithCancel(ctx)
 	ended := make(chan error, 1)

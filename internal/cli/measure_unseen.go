@@ -17,6 +17,9 @@ import (
 // source is something that a session reads besides what is measured, and can do without.
 type source string
 
+// unreadable is why sources could not be read.
+type unreadable map[source]string
+
 // The sources, and what a reader of the result misses without them.
 const (
 	whoLeads         source = "who leads kube-controller-manager (Lease kube-system/kube-controller-manager)"
@@ -56,7 +59,7 @@ func (s *session) notSeen(e tuner.Evidence) []string {
 func (s *session) missing(sources ...source) []string {
 	var out []string
 	for _, what := range sources {
-		if why, missing := s.unread[what]; missing {
+		if why, unread := s.unread[what]; unread {
 			out = append(out, fmt.Sprintf("%s: %s", what, why))
 		}
 	}
@@ -78,7 +81,7 @@ func blind(s lag.Summary) []string {
 			times = append(times, fmt.Sprintf("and %d times before", more))
 		}
 		consequence := "changes that it told of then have no lag"
-		if k := lag.Kind(kind); k == lag.KindSlice || k == lag.KindEndpoints { //nolint:gosec // an index of the array
+		if k := lag.Kind(kind); k == lag.KindSlice || k == lag.KindEndpoints {
 			consequence = "lags that end then may be too long"
 		}
 		out = append(out, fmt.Sprintf("%s %s, when the watch was broken: %s", all[0].Kind, strings.Join(times, ", "), consequence))

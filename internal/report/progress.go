@@ -59,9 +59,9 @@ func (d *Progress) time() string {
 // resource says what was seen in one API: percentiles of each direction.
 func (d *Progress) resource(in lag.Resource) string {
 	all := d.Lag.Stat(in, lag.DirectionAny)
-	text := fmt.Sprintf("%s: %s changes, %s open", in, Count(int64(all.Samples())), Count(int64(all.Open)))
+	parts := []string{fmt.Sprintf("%s: %s changes", in, Count(int64(all.Samples()))), Count(int64(all.Open)) + " open"}
 	if all.OldestOpen > 0 {
-		text += " (oldest " + Seconds(seconds(all.OldestOpen)) + ")"
+		parts[1] += " (oldest " + Seconds(seconds(all.OldestOpen)) + ")"
 	}
 	for _, direction := range []struct {
 		of   lag.Direction
@@ -72,8 +72,8 @@ func (d *Progress) resource(in lag.Resource) string {
 			continue
 		}
 		row := lagRow(&stat)
-		text += fmt.Sprintf(", %s p50 %s p90 %s p99 %s", direction.name,
-			lagText(row.P50Seconds, row.P50LowerBound), lagText(row.P90Seconds, row.P90LowerBound), row.P99())
+		parts = append(parts, fmt.Sprintf("%s p50 %s p90 %s p99 %s", direction.name,
+			lagText(row.P50Seconds, row.P50LowerBound), lagText(row.P90Seconds, row.P90LowerBound), row.P99()))
 	}
-	return text
+	return strings.Join(parts, ", ")
 }

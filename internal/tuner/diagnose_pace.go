@@ -1,7 +1,9 @@
 package tuner
 
 import (
+	"cmp"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -22,6 +24,9 @@ const (
 	// workerSlack is the same for the rate of workers, which depends on how evenly writes go.
 	workerSlack = 0.4
 
+	// standstill is how much of the time counts after which nothing changed or was written any more.
+	standstill = time.Minute
+
 	// sustained is how long a backlog must stand, the burst spent, for its pace to say anything.
 	sustained = 5 * time.Second
 
@@ -36,8 +41,8 @@ type pace struct {
 	// rate is writes per second, allowed what the running flags allow; 0 if they are not known.
 	rate, allowed float64
 	lasted        time.Duration
-	// waiting is how many Services waited at most, standing how many changes that were.
-	waiting, changes int
+	// changes is how many waited at most.
+	changes int
 	// atLimit and above are how much of the time the rate was that of the limit, or more.
 	atLimit, above time.Duration
 	// ofWorkers is the rate at which the workers write when each takes as long as for a change that found one idle; 0 if
@@ -162,11 +167,15 @@ type moment struct {
 // queue is what waited in one API, from the changes that were or will be published.
 type queue struct {
 	moments []moment
-	end     time.Duration
+	// end of the recording.
+	end time.Duration
 }
 
 func newQueue(e Evidence, in api) queue {
-	q := queue{end: e.Now.Sub(e.Demand.Start)}
+	q := queue{}
+	if len(e.Demand.Changes) > 0 {
+		q.end = e.Now.Sub(e.Demand.Start)
+	}
 	for _, c := range e.Demand.Changes {
 		class, late := c.SliceClass, c.SliceLag
 		if in == endpointsAPI {
@@ -188,7 +197,10 @@ func newQueue(e Evidence, in api) queue {
 			q.moments = append(q.moments, moment{at: done, service: c.Service, by: -1})
 		}
 	}
-	slices.SortStableFunc(q.moments, func(a, b moment) int { return int(a.at - b.at) })
+	slices.SortStableFunc(q.moments, func(a, b moment) int { return cmp.Compare(a.at, b.at) })
+	if n := len(q.moments); n > 0 {
+		q.end = min(q.end, q.moments[n-1].at+standstill)
+	}
 	return q
 }
 
@@ -211,7 +223,10 @@ func (q queue) alone(workers int) time.Duration {
 
 // slot is a short time of a backlog.
 type slot struct {
-	writes, least, most, changes int
+	// writes that were seen in it.
+	writes int
+	// least is how many Services waited all the time, changes how many changes did at most.
+	least, changes int
 }
 
 // pace cuts the recording into slots, takes those in which more Services than can be in work waited all the time, and
@@ -223,7 +238,7 @@ func (q queue) pace(inWork int, flags v1alpha1.Flags) pace {
 		width = max(width, time.Duration(slotWrites/p.allowed*float64(time.Second)))
 	}
 	writes, b := 0, newBurst(flags)
-	for _, s := range q.slots(width) {
+	for s := range q.slots(width) {
 		if s.least <= inWork {
 			b = newBurst(flags) // By the next backlog the bucket may be full again.
 			continue
@@ -233,7 +248,7 @@ func (q queue) pace(inWork int, flags v1alpha1.Flags) pace {
 		}
 		writes += s.writes
 		p.lasted += width
-		p.waiting, p.changes = max(p.waiting, s.most), max(p.changes, s.changes)
+		p.changes = max(p.changes, s.changes)
 		switch rate := float64(s.writes) / width.Seconds(); {
 		case rate > (1+paceSlack)*p.allowed:
 			p.above += width
@@ -272,27 +287,28 @@ const oneWrite = time.Millisecond
 
 // slots counts writes, and how many Services and changes waited. Several changes of a Service published at one instant
 // are one write. The last slot may not be over and is left out.
-func (q queue) slots(width time.Duration) []slot {
-	out := make([]slot, max(0, int(q.end/width)))
-	waiting, changes := map[int32]int{}, 0
-	next := 0
-	for i := range out {
-		until := time.Duration(i+1) * width
-		s := slot{least: len(waiting), most: len(waiting), changes: changes}
+func (q queue) slots(width time.Duration) iter.Seq[slot] {
+	return func(yield func(slot) bool) {
+		waiting, changes := map[int32]int{}, 0
 		written := map[int32]time.Duration{}
-		for ; next < len(q.moments) && q.moments[next].at < until; next++ {
-			m := q.moments[next]
-			changes += m.by
-			if waiting[m.service] += m.by; waiting[m.service] <= 0 {
-				delete(waiting, m.service)
+		left := q.moments
+		for until := width; until <= q.end; until += width {
+			s := slot{least: len(waiting), changes: changes}
+			for ; len(left) > 0 && left[0].at < until; left = left[1:] {
+				m := left[0]
+				changes += m.by
+				if waiting[m.service] += m.by; waiting[m.service] <= 0 {
+					delete(waiting, m.service)
+				}
+				if at, before := written[m.service]; m.by < 0 && (!before || m.at-at >= oneWrite) {
+					written[m.service] = m.at
+					s.writes++
+				}
+				s.least, s.changes = min(s.least, len(waiting)), max(s.changes, changes)
 			}
-			if at, before := written[m.service]; m.by < 0 && (!before || m.at-at >= oneWrite) {
-				written[m.service] = m.at
-				s.writes++
+			if !yield(s) {
+				return
 			}
-			s.least, s.most, s.changes = min(s.least, len(waiting)), max(s.most, len(waiting)), max(s.changes, changes)
 		}
-		out[i] = s
 	}
-	return out
 }
