@@ -76,13 +76,16 @@ func newMeasureCommand() *cobra.Command {
 		Use:   "measure",
 		Short: "Measure endpoint lag from here, name the cause, and recommend flags; install and change nothing",
 		Long: `Measure how late Pod changes become visible in EndpointSlices and Endpoints, for any cluster that a kubeconfig reaches.
-Nothing is installed and nothing is written: it lists and watches Pods, Services, EndpointSlices and Endpoints, reads the
-Lease of kube-controller-manager, and what else it may.
+Nothing is installed and nothing is written. It needs the right to list and watch pods, services, endpoints and
+endpointslices, in all namespaces or, with --namespace, in that one. If it may, it also watches nodes and namespaces,
+and reads the Lease kube-system/kube-controller-manager and what the operator's agents report.
 
-It ends after --for, or with Ctrl-C, and says: the lag per API and direction, whether the objective is met, what limits
-the endpoint controllers, which flags of kube-controller-manager would have met the objective on the changes seen, what
-they cost, how to set them, and what it could not see. Only changes that happen meanwhile count: start it before the
-rollout, or while the incident runs.
+While it runs it shows the lag so far and the cause so far, on standard error. It ends after --for, or with Ctrl-C, and
+says: the lag per API and direction, how far it can be trusted, whether the objective is met, what limits the endpoint
+controllers, which flags of kube-controller-manager would have met the objective on the changes seen, what they cost,
+how to set them, for how long Pods should sleep in preStop, and what it could not see. Only changes that happen
+meanwhile count, though a backlog that stands already shows its cause: start it before the rollout, or while the
+incident runs.
 
 Exit status: 0 the objective is met, or nothing speaks against it; 1 an error; 2 the objective is missed.`,
 		Example: `  endpoint-sync-operator measure --for 60s
@@ -155,7 +158,7 @@ func (o *measureOptions) measure(ctx context.Context, s *session, cluster string
 
 // conclude judges what the session has measured.
 func conclude(s *session) report.Assessment {
-	evidence, objective := s.evidence(s.clock.Now(), s.view.measured), s.view.objective
+	evidence, objective := s.evidence(s.until, s.view.measured), s.view.objective
 	b := report.Basis{
 		Scope:      s.view.scope,
 		Objective:  objective,
@@ -167,7 +170,7 @@ func conclude(s *session) report.Assessment {
 	b.Decision = tuner.Decide(tuner.Inputs{
 		Objective: objective, Bounds: generousBounds(), Evidence: evidence, Bottleneck: b.Bottleneck,
 	})
-	if s.view.measured != nil {
+	if s.view.measured != nil && s.narrow == "" {
 		b.NotSeen = append(b.NotSeen, chosenOnly)
 	}
 	now := s.readings.running(s.current)

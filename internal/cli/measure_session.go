@@ -28,8 +28,10 @@ import (
 )
 
 const (
-	// tick is how often progress is shown and the Lease is read: hand-overs take seconds.
+	// tick is how often progress is shown.
 	tick = time.Second
+	// ticksPerLease is how many ticks lie between two readings of the Lease, which is renewed every two seconds.
+	ticksPerLease = 2
 	// ticksPerRead is how many ticks lie between two readings of flags and counters.
 	ticksPerRead = 5
 	// readTimeout ends a reading that hangs: the measurement goes on without it.
@@ -77,6 +79,7 @@ type session struct {
 	view    view
 
 	since    time.Time // when it began; zero while the first lists are awaited
+	until    time.Time // when it ended
 	cause    tuner.Bottleneck
 	lease    leaseWatch
 	readings readings
@@ -107,10 +110,12 @@ func (s *session) run(ctx context.Context, length time.Duration, show func(progr
 	if s.unread == nil {
 		s.unread = unreadable{}
 	}
-	watching, stop := context.WithCancel(ctx)
+	// An interrupt ends the measurement first and the watches after it: that they end is no gap of it.
+	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan error, 1)
 	go func() { ended <- s.feed.Start(watching) }()
-	err := s.measure(watching, length, show)
+	err := s.measure(ctx, length, show)
+	s.until = s.clock.Now()
 	stop()
 	if err == nil && s.since.IsZero() {
 		err = errors.New("measure: ended before the first lists of Pods, Services, EndpointSlices and Endpoints were in")
@@ -163,7 +168,7 @@ func (s *session) poll(ctx context.Context, n int) {
 	case n%ticksPerRead == 0:
 		s.read(ctx)
 		s.cause = tuner.Diagnose(s.evidence(s.clock.Now(), s.view.measured), s.view.objective)
-	default:
+	case n%ticksPerLease == 0:
 		reading, cancel := context.WithTimeout(ctx, readTimeout)
 		defer cancel()
 		s.readLease(reading)
