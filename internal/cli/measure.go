@@ -210,7 +210,7 @@ func (o *sources) open(ctx context.Context, namespace string) (*session, string,
 	}
 	s := &session{
 		client: reader, tracker: lag.NewTracker(lag.Options{}), clock: clock.RealClock{}, current: current,
-		unread: unreadable{},
+		unread: make(unreadable),
 	}
 	if s.narrow, err = narrowest(ctx, reader, namespace); err != nil {
 		return nil, "", err

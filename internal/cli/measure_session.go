@@ -108,7 +108,7 @@ func newScheme() (*runtime.Scheme, error) {
 // watches have ended.
 func (s *session) run(ctx context.Context, length time.Duration, show func(progress) error) error {
 	if s.unread == nil {
-		s.unread = unreadable{}
+		s.unread = make(unreadable)
 	}
 	// An interrupt ends the measurement first and the watches after it: that they end is no gap of it.
 	watching, stop := context.WithCancel(context.WithoutCancel(ctx))

@@ -82,7 +82,7 @@ func (o *planOptions) plan(ctx context.Context, s *session, cluster string, c *c
 	}
 	var document *report.Plan
 	if o.length == 0 {
-		s.unread = unreadable{}
+		s.unread = make(unreadable)
 		s.read(ctx)
 		document = fromStatus(policy, s)
 	} else {

@@ -24,7 +24,6 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -129,8 +128,8 @@ func TestMeasureWithReadOnlyRights(t *testing.T) {
 	}
 	t.Cleanup(truth.Stop)
 
-	everywhere := startMeasure(t, cluster, "everywhere", slices.Concat(readWhatIsMeasured, readMore), bindCluster)
-	inNamespace := startMeasure(t, cluster, "in-namespace", readWhatIsMeasured, bindNamespace, "--namespace="+measuredNamespace)
+	everywhere := startMeasure(t, cluster, reader{"everywhere", slices.Concat(readWhatIsMeasured, readMore), bindCluster})
+	inNamespace := startMeasure(t, cluster, reader{"in-namespace", readWhatIsMeasured, bindNamespace}, "--namespace="+measuredNamespace)
 	everywhere.awaitMeasuring(t)
 	inNamespace.awaitMeasuring(t)
 	truth.Mark("incident")
@@ -228,7 +227,14 @@ func requireAdvice(t *testing.T, got *measured) {
 	}
 }
 
-// bindCluster and bindNamespace give rules to a ServiceAccount of measuredNamespace.
+// reader is a ServiceAccount of measuredNamespace, and how it gets its rights.
+type reader struct {
+	account string
+	rules   []rbacv1.PolicyRule
+	bind    func(ctx context.Context, c *rig.Cluster, account string, rules []rbacv1.PolicyRule) error
+}
+
+// bindCluster gives an account its rights everywhere.
 func bindCluster(ctx context.Context, c *rig.Cluster, account string, rules []rbacv1.PolicyRule) error {
 	name, rbac := metav1.ObjectMeta{Name: account}, c.Client.RbacV1()
 	_, err := rbac.ClusterRoles().Create(ctx, &rbacv1.ClusterRole{ObjectMeta: name, Rules: rules}, metav1.CreateOptions{})
@@ -239,6 +245,7 @@ func bindCluster(ctx context.Context, c *rig.Cluster, account string, rules []rb
 	return errors.Join(err, bound)
 }
 
+// bindNamespace gives an account its rights in its own namespace.
 func bindNamespace(ctx context.Context, c *rig.Cluster, account string, rules []rbacv1.PolicyRule) error {
 	name, rbac := metav1.ObjectMeta{Name: account}, c.Client.RbacV1()
 	_, err := rbac.Roles(measuredNamespace).Create(ctx, &rbacv1.Role{ObjectMeta: name, Rules: rules}, metav1.CreateOptions{})
@@ -266,23 +273,21 @@ type measuring struct {
 }
 
 // startMeasure gives an account its rights and starts measure with them.
-func startMeasure(t *testing.T, c *rig.Cluster, account string, rules []rbacv1.PolicyRule,
-	bind func(context.Context, *rig.Cluster, string, []rbacv1.PolicyRule) error, extra ...string,
-) *measuring {
+func startMeasure(t *testing.T, c *rig.Cluster, r reader, extra ...string) *measuring {
 	t.Helper()
 	accounts := c.Client.CoreV1().ServiceAccounts(measuredNamespace)
-	_, err := accounts.Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: account}}, metav1.CreateOptions{})
-	if err != nil && !apierrors.IsAlreadyExists(err) {
-		t.Fatal(err)
-	}
-	if err = bind(t.Context(), c, account, rules); err != nil {
-		t.Fatal(err)
-	}
-	token, err := accounts.CreateToken(t.Context(), account, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
+	_, err := accounts.Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: r.account}}, metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &measuring{account: account, proxy: startProxy(t, c.Admin), ended: make(chan error, 1)}
+	if err = r.bind(t.Context(), c, r.account, r.rules); err != nil {
+		t.Fatal(err)
+	}
+	token, err := accounts.CreateToken(t.Context(), r.account, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &measuring{account: r.account, proxy: startProxy(t, c.Admin), ended: make(chan error, 1)}
 	args := append([]string{
 		"measure", "--kubeconfig=" + m.proxy.kubeconfig(t, token.Status.Token), "--for=" + measuredFor.String(), "--output=json",
 	}, extra...)
