@@ -1,10 +1,8 @@
 package tuner
 
 import (
-	"cmp"
 	"fmt"
 	"strconv"
-	"strings"
 
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 )
@@ -82,13 +80,13 @@ func Deciding(j Judgement, s lag.Summary) lag.Stat {
 }
 
 // counted is a number of things for a person: "2,000 changes".
-func counted[T ~int](n T, what string) string {
-	text := strconv.Itoa(int(n))
+func counted(n int, what string) string {
+	text := strconv.Itoa(n)
 	for at := len(text) - 3; at > 0; at -= 3 {
 		text = text[:at] + "," + text[at:]
 	}
-	if cmp.Compare(n, 1) != 0 {
-		what = strings.TrimSuffix(what, "s") + "s"
+	if n != 1 {
+		what += "s"
 	}
 	return text + " " + what
 }

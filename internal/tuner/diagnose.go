@@ -30,15 +30,18 @@ func Diagnose(e Evidence, o Objective) Bottleneck {
 		return Bottleneck{v1alpha1.BottleneckNoLeader, "no kube-controller-manager is acting: changes wait for a leader"}
 	}
 	verdict := Verdict(e.Lag, o)
-	context, seen := verdict.Message, pacesOf(e)
-	if verdict.Outcome == Met || verdict.Row.Max.Value <= o.MaxLag {
-		older := oldestStartup(e.Lag)
-		if verdict.Outcome == Met || older <= o.MaxLag || len(seen) == 0 {
+	context, older := verdict.Message, oldestStartup(e.Lag)
+	quiet := verdict.Row.Max.Value <= o.MaxLag
+	if verdict.Outcome == Met || (quiet && older <= o.MaxLag) {
+		return Bottleneck{v1alpha1.BottleneckNone, context}
+	}
+	u, seen := usageOf(e), pacesOf(e)
+	if quiet {
+		if len(seen) == 0 {
 			return Bottleneck{v1alpha1.BottleneckNone, context}
 		}
 		context = fmt.Sprintf("what was wrong when the measurement began stayed so for at least %v", rounded(older))
 	}
-	u := usageOf(e)
 	if !complete(e.Flags) {
 		return u.blame(context+"; the running flags are not known", seen)
 	}
