@@ -34,6 +34,9 @@ const (
 	ticksPerLease = 2
 	// ticksPerRead is how many ticks lie between two readings of flags and counters.
 	ticksPerRead = 5
+	// settle is for how long the watches go on after the end: they tell about each second how late its stamps were, when
+	// it is over and by a ticker of one second.
+	settle = 2200 * time.Millisecond
 	// readTimeout ends a reading that hangs: the measurement goes on without it.
 	readTimeout = 3 * time.Second
 	// syncGrace is how long before we hear that the first lists are in the tracker may have begun to record: nothing is
@@ -115,7 +118,9 @@ func (s *session) run(ctx context.Context, length time.Duration, show func(progr
 	ended := make(chan error, 1)
 	go func() { ended <- s.feed.Start(watching) }()
 	err := s.measure(ctx, length, show)
-	s.until = s.clock.Now()
+	if s.until = s.clock.Now(); err == nil && !s.since.IsZero() {
+		<-s.clock.After(settle)
+	}
 	stop()
 	if err == nil && s.since.IsZero() {
 		err = errors.New("measure: ended before the first lists of Pods, Services, EndpointSlices and Endpoints were in")
