@@ -42,6 +42,7 @@ type scenario struct {
 	perLag   time.Duration // between two publications, after the burst
 	err      error         // of WaitSynced, if any
 	already  bool          // the Pods are ready before the measurement begins, and nothing is published
+	late     time.Duration // of all stamps, told of each second when it is over; 0: nobody tells
 	broken   time.Duration // for how long the watch of EndpointSlices breaks at the start of the publications
 }
 
@@ -59,6 +60,13 @@ func (s scenario) Start(ctx context.Context) error {
 		s.tracker.SetPod(s.pod(name, s.already), now)
 	}
 	s.tracker.Synced(time.Now())
+	if s.late > 0 {
+		go func() {
+			for s.wait(ctx, time.Second) {
+				s.tracker.SetDelay(time.Now().Add(-time.Second), s.late)
+			}
+		}()
+	}
 	if !s.wait(ctx, quietBefore) {
 		return nil
 	}
@@ -299,6 +307,19 @@ func TestMeasureTellsOfABrokenWatch(t *testing.T) {
 		}
 		if got.ErrorBoundSeconds != nil || !strings.Contains(strings.Join(got.NotSeen, "\n"), "no error bound") {
 			t.Errorf("error bound %v, want none: nobody told how late the stamps were", got.ErrorBoundSeconds)
+		}
+	})
+}
+
+func TestMeasureGivesAnErrorBoundInTheMiddleOfABacklog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := measureOptions{length: 20500 * time.Millisecond, maxLag: 2 * time.Second, percentile: 99}
+		got := measured(t, o, scenario{services: 400, perLag: 50 * time.Millisecond, late: 3 * time.Millisecond}, renewing())
+		if row := got.Lag[0]; row.Open == 0 || row.Closed == 0 {
+			t.Fatalf("lag = %+v, want some of it open", row)
+		}
+		if got.ErrorBoundSeconds == nil || *got.ErrorBoundSeconds != 0.003 {
+			t.Errorf("error bound %v, want 3 ms also for what was published in the last second", got.ErrorBoundSeconds)
 		}
 	})
 }
