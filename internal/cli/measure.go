@@ -76,13 +76,16 @@ func newMeasureCommand() *cobra.Command {
 		Use:   "measure",
 		Short: "Measure endpoint lag from here, name the cause, and recommend flags; install and change nothing",
 		Long: `Measure how late Pod changes become visible in EndpointSlices and Endpoints, for any cluster that a kubeconfig reaches.
-Nothing is installed and nothing is written: it lists and watches Pods, Services, EndpointSlices and Endpoints, reads the
-Lease of kube-controller-manager, and what else it may.
+Nothing is installed and nothing is written. It needs the right to list and watch pods, services, endpoints and
+endpointslices, in all namespaces or, with --namespace, in that one. If it may, it also watches nodes and namespaces,
+and reads the Lease kube-system/kube-controller-manager and what the operator's agents report.
 
-It ends after --for, or with Ctrl-C, and says: the lag per API and direction, whether the objective is met, what limits
-the endpoint controllers, which flags of kube-controller-manager would have met the objective on the changes seen, what
-they cost, how to set them, and what it could not see. Only changes that happen meanwhile count: start it before the
-rollout, or while the incident runs.
+While it runs it shows the lag so far and the cause so far, on standard error. It ends after --for, or with Ctrl-C, and
+says: the lag per API and direction, how far it can be trusted, whether the objective is met, what limits the endpoint
+controllers, which flags of kube-controller-manager would have met the objective on the changes seen, what they cost,
+how to set them, for how long Pods should sleep in preStop, and what it could not see. Only changes that happen
+meanwhile count, though a backlog that stands already shows its cause: start it before the rollout, or while the
+incident runs.
 
 Exit status: 0 the objective is met, or nothing speaks against it; 1 an error; 2 the objective is missed.`,
 		Example: `  endpoint-sync-operator measure --for 60s
@@ -132,13 +135,18 @@ func (o *measureOptions) run(cmd *cobra.Command) error {
 
 // measure runs the session, concludes and prints.
 func (o *measureOptions) measure(ctx context.Context, s *session, cluster string, c *console) error {
+	s.view = view{
+		scope:     report.Scope{Cluster: cluster, Namespace: o.namespace, Service: o.service},
+		measured:  o.measured(),
+		objective: tuner.Objective{Percentile: o.percentile / 100, MaxLag: o.maxLag, MinSamples: minChanges},
+	}
 	if err := s.run(ctx, o.length, c.show); err != nil {
 		return err
 	}
 	if err := c.concluding(); err != nil {
 		return err
 	}
-	m := &report.Measurement{Assessment: o.conclude(s, cluster)}
+	m := &report.Measurement{Assessment: conclude(s)}
 	if err := c.print(m); err != nil {
 		return err
 	}
@@ -148,11 +156,11 @@ func (o *measureOptions) measure(ctx context.Context, s *session, cluster string
 	return nil
 }
 
-func (o *measureOptions) conclude(s *session, cluster string) report.Assessment {
-	evidence := s.evidence(s.clock.Now(), o.measured())
-	objective := tuner.Objective{Percentile: o.percentile / 100, MaxLag: o.maxLag, MinSamples: minChanges}
+// conclude judges what the session has measured.
+func conclude(s *session) report.Assessment {
+	evidence, objective := s.evidence(s.until, s.view.measured), s.view.objective
 	b := report.Basis{
-		Scope:      report.Scope{Cluster: cluster, Namespace: o.namespace, Service: o.service},
+		Scope:      s.view.scope,
 		Objective:  objective,
 		Evidence:   evidence,
 		Verdict:    tuner.Verdict(evidence.Lag, objective),
@@ -162,7 +170,7 @@ func (o *measureOptions) conclude(s *session, cluster string) report.Assessment 
 	b.Decision = tuner.Decide(tuner.Inputs{
 		Objective: objective, Bounds: generousBounds(), Evidence: evidence, Bottleneck: b.Bottleneck,
 	})
-	if o.measured() != nil {
+	if s.view.measured != nil && s.narrow == "" {
 		b.NotSeen = append(b.NotSeen, chosenOnly)
 	}
 	now := s.readings.running(s.current)
@@ -202,10 +210,12 @@ func (o *sources) open(ctx context.Context, namespace string) (*session, string,
 	}
 	s := &session{
 		client: reader, tracker: lag.NewTracker(lag.Options{}), clock: clock.RealClock{}, current: current,
+		unread: make(unreadable),
 	}
 	if s.narrow, err = narrowest(ctx, reader, namespace); err != nil {
 		return nil, "", err
 	}
+	s.checkOptional(ctx)
 	if s.feed, err = watch.NewFeed(cfg, s.tracker, watch.Options{Namespace: s.narrow}); err != nil {
 		return nil, "", fmt.Errorf("set up the watches: %w", err)
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -23,17 +22,28 @@ import (
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/controllers"
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
+	"github.com/endpointsync/endpoint-sync-operator/internal/report"
 	"github.com/endpointsync/endpoint-sync-operator/internal/scrape"
 	"github.com/endpointsync/endpoint-sync-operator/internal/tuner"
 )
 
 const (
-	// tick is how often progress is shown and the Lease is read: hand-overs take seconds.
+	// tick is how often progress is shown.
 	tick = time.Second
+	// ticksPerLease is how many ticks lie between two readings of the Lease, which is renewed every two seconds.
+	ticksPerLease = 2
 	// ticksPerRead is how many ticks lie between two readings of flags and counters.
 	ticksPerRead = 5
+	// settle is for how long the watches go on after the end: they tell about each second how late its stamps were, when
+	// it is over and by a ticker of one second.
+	settle = 2200 * time.Millisecond
 	// readTimeout ends a reading that hangs: the measurement goes on without it.
 	readTimeout = 3 * time.Second
+	// syncGrace is how long before we hear that the first lists are in the tracker may have begun to record: nothing is
+	// recorded before, so that more does no harm.
+	syncGrace = time.Second
+	// worstShown and worstPrinted are how many Services are listed while it measures, and in the result.
+	worstShown, worstPrinted = 5, 10
 	// syncTimeout is how long the first lists may take: 150,000 Pods need less than half of it.
 	syncTimeout = 2 * time.Minute
 )
@@ -69,13 +79,23 @@ type session struct {
 	current v1alpha1.Flags
 	narrow  string // the only namespace that is watched; empty: all
 	noCRD   bool   // the operator's kinds are not installed
+	view    view
 
-	since    time.Time
+	since    time.Time // when it began; zero while the first lists are awaited
+	until    time.Time // when it ended
+	cause    tuner.Bottleneck
 	lease    leaseWatch
 	readings readings
 	first    running // at the beginning
 	signals  []v1alpha1.KCMSignals
-	unread   map[string]string // what could not be read, with the latest reason
+	unread   unreadable // what could not be read, with the latest reason
+}
+
+// view is what is asked about what is measured.
+type view struct {
+	scope     report.Scope
+	measured  func(lag.Service) bool // nil: all Services
+	objective tuner.Objective
 }
 
 // newScheme returns the types that measure and plan read.
@@ -90,11 +110,17 @@ func newScheme() (*runtime.Scheme, error) {
 // run measures for a while, or until ctx ends if that is zero; the end of ctx is no error. It returns when the
 // watches have ended.
 func (s *session) run(ctx context.Context, length time.Duration, show func(progress) error) error {
-	s.unread = map[string]string{}
-	watching, stop := context.WithCancel(ctx)
+	if s.unread == nil {
+		s.unread = make(unreadable)
+	}
+	// An interrupt ends the measurement first and the watches after it: that they end is no gap of it.
+	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan error, 1)
 	go func() { ended <- s.feed.Start(watching) }()
-	err := s.measure(watching, length, show)
+	err := s.measure(ctx, length, show)
+	if s.until = s.clock.Now(); err == nil && !s.since.IsZero() {
+		<-s.clock.After(settle)
+	}
 	stop()
 	if err == nil && s.since.IsZero() {
 		err = errors.New("measure: ended before the first lists of Pods, Services, EndpointSlices and Endpoints were in")
@@ -103,7 +129,7 @@ func (s *session) run(ctx context.Context, length time.Duration, show func(progr
 }
 
 func (s *session) measure(ctx context.Context, length time.Duration, show func(progress) error) error {
-	p := progress{total: length}
+	var p progress
 	ticker := s.clock.NewTicker(tick)
 	defer ticker.Stop()
 	synced := make(chan error, 1)
@@ -121,7 +147,7 @@ func (s *session) measure(ctx context.Context, length time.Duration, show func(p
 			s.since = s.clock.Now()
 			s.read(ctx)
 			s.first = s.readings.running(s.current)
-			p.since, p.summary = s.since, func() lag.Summary { return s.tracker.Summary(lag.Query{Now: s.clock.Now(), Since: s.since}) }
+			p.soFar = func() *report.Progress { return s.soFar(length) }
 			if length > 0 {
 				over = s.clock.After(length)
 			}
@@ -146,7 +172,8 @@ func (s *session) poll(ctx context.Context, n int) {
 	case s.since.IsZero():
 	case n%ticksPerRead == 0:
 		s.read(ctx)
-	default:
+		s.cause = tuner.Diagnose(s.evidence(s.clock.Now(), s.view.measured), s.view.objective)
+	case n%ticksPerLease == 0:
 		reading, cancel := context.WithTimeout(ctx, readTimeout)
 		defer cancel()
 		s.readLease(reading)
@@ -167,7 +194,7 @@ func (s *session) read(ctx context.Context) {
 
 // note keeps why something could not be read, and forgets it when it could. A reading that our own end cut short says
 // nothing.
-func (s *session) note(ctx context.Context, what string, err error) bool {
+func (s *session) note(ctx context.Context, what source, err error) bool {
 	switch {
 	case err == nil:
 		delete(s.unread, what)
@@ -181,7 +208,7 @@ func (s *session) note(ctx context.Context, what string, err error) bool {
 func (s *session) readLease(ctx context.Context) {
 	var lease coordinationv1.Lease
 	err := s.client.Get(ctx, types.NamespacedName{Namespace: kcmNamespace, Name: kcmName}, &lease)
-	if s.note(ctx, "who leads kube-controller-manager (Lease kube-system/kube-controller-manager)", err) {
+	if s.note(ctx, whoLeads, err) {
 		s.lease.see(lease.Spec, s.clock.Now(), s.tracker)
 	}
 }
@@ -196,7 +223,7 @@ func (s *session) readNodes(ctx context.Context) {
 		s.noCRD = true
 		return
 	}
-	if !s.note(ctx, "what the operator's agents report (EndpointSyncNodes)", err) {
+	if !s.note(ctx, whatAgentsReport, err) {
 		return
 	}
 	slices.SortFunc(nodes.Items, func(a, b v1alpha1.EndpointSyncNode) int { return cmp.Compare(a.Name, b.Name) })
@@ -211,14 +238,14 @@ func (s *session) readKCM(ctx context.Context) {
 		return
 	}
 	flags, err := s.kcm.Flags(ctx)
-	if s.note(ctx, "the flags at "+s.kcmURL, err) {
+	if s.note(ctx, flagsAtURL, err) {
 		s.readings.flagz, s.readings.flagzURL = &flags, s.kcmURL
 	}
 	signals, err := s.kcm.Signals(ctx)
 	if dropped := (*scrape.SampleError)(nil); errors.As(err, &dropped) {
 		err = nil
 	}
-	if s.note(ctx, "the metrics at "+s.kcmURL, err) {
+	if s.note(ctx, metricsAtURL, err) {
 		signals.KCM.Time.Time = s.clock.Now()
 		s.addSignals(signals.KCM)
 	}
@@ -227,7 +254,7 @@ func (s *session) readKCM(ctx context.Context) {
 func (s *session) readPods(ctx context.Context) {
 	var pods corev1.PodList
 	err := s.client.List(ctx, &pods, client.InNamespace(kcmNamespace), client.MatchingLabels{kcmLabel: kcmName})
-	if s.note(ctx, "kube-controller-manager's Pods in kube-system", err) {
+	if s.note(ctx, kcmPods, err) {
 		s.readings.pods, s.readings.holder = pods.Items, s.lease.holder
 	}
 }
@@ -241,54 +268,41 @@ func (s *session) addSignals(k v1alpha1.KCMSignals) {
 	s.signals = append(s.signals, k)
 }
 
-// evidence is what was measured until now, of the Services that are measured.
-func (s *session) evidence(now time.Time, measured func(lag.Service) bool) tuner.Evidence {
-	return tuner.Evidence{
-		Now: now, Flags: s.readings.running(s.current).flags, Leader: s.lease.state, Signals: controllers.Samples(s.signals),
-		Lag:    s.tracker.Summary(lag.Query{Now: now, Since: s.since, Measured: measured}),
-		Demand: s.tracker.Demand(s.since, now),
+// soFar is what the measurement shows until now.
+func (s *session) soFar(total time.Duration) *report.Progress {
+	now := s.clock.Now()
+	return &report.Progress{
+		Scope: s.view.scope, Elapsed: now.Sub(s.since), Total: total, Cause: s.cause,
+		Lag: s.summary(lag.Query{Now: now, Measured: s.view.measured, Worst: worstShown}),
 	}
 }
 
-// notSeen is what a reader of the result has to know about its limits.
-func (s *session) notSeen(e tuner.Evidence) []string {
-	var out []string
-	for _, what := range slices.Sorted(maps.Keys(s.unread)) {
-		out = append(out, fmt.Sprintf("%s: %s", what, s.unread[what]))
-	}
-	if len(e.Signals) < 2 {
-		out = append(out, "kube-controller-manager's own metrics (give --kcm-url where it can be reached): the cause is judged from the changes alone")
-	}
-	now := s.readings.running(s.current)
-	if now.assumed {
-		out = append(out, "the flags that kube-controller-manager runs with: "+now.source+"; cause, prediction and cost rest on that (see --current)")
-	}
-	if now.flags != s.first.flags {
-		out = append(out, fmt.Sprintf("the flags changed while this measured, from %s to %s: the lag is of both", s.first.flags, now.flags))
-	}
-	if s.narrow != "" {
-		out = append(out, "other namespaces than "+s.narrow+" (no permission): their changes share kube-controller-manager's budget and are missing from the model")
-	}
-	out = append(out, "what changed before the measurement began: if kube-controller-manager was busy, its rate limit was partly spent already")
-	return append(out, apart(e.Lag)...)
-}
-
-// apart tells of changes that were seen and count for nothing.
-func apart(s lag.Summary) []string {
-	var startup, handOver int
-	for _, stat := range s.Stats {
-		if stat.Direction == lag.DirectionAny {
-			startup, handOver = max(startup, stat.Startup), max(handOver, stat.HandOver)
-		}
-	}
-	var out []string
-	if startup > 0 {
-		out = append(out, fmt.Sprintf("since when %d endpoints were wrong that were so already when the measurement began", startup))
-	}
-	if handOver > 0 {
-		out = append(out, fmt.Sprintf("what the lag of %d changes would have been with a leader: none led while they were open", handOver))
+// summary asks the tracker about the time of the measurement, with what stood when it began.
+func (s *session) summary(q lag.Query) lag.Summary {
+	q.Since = s.since.Add(-syncGrace)
+	out := s.tracker.Summary(q)
+	if out.From.Before(s.since) {
+		out.From = s.since
 	}
 	return out
+}
+
+// evidence is what was measured until now, of the Services that are measured.
+func (s *session) evidence(now time.Time, measured func(lag.Service) bool) tuner.Evidence {
+	e := tuner.Evidence{
+		Now: now, Flags: s.readings.running(s.current).flags, Leader: s.lease.state, Signals: controllers.Samples(s.signals),
+		Lag:    s.summary(lag.Query{Now: now, Measured: measured, Worst: worstPrinted}),
+		Demand: s.tracker.Demand(s.since.Add(-syncGrace), now),
+	}
+	if e.Leader == tuner.LeaderUnknown && published(e.Lag) {
+		e.Leader = tuner.Led // What is published, somebody publishes.
+	}
+	return e
+}
+
+// published says whether any change was.
+func published(s lag.Summary) bool {
+	return slices.ContainsFunc(s.Stats, func(stat lag.Stat) bool { return stat.Closed > 0 })
 }
 
 // leaseWatch follows kube-controller-manager's Lease by our own clock, as leader election itself does: it does not

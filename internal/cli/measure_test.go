@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -40,6 +41,9 @@ type scenario struct {
 	services int
 	perLag   time.Duration // between two publications, after the burst
 	err      error         // of WaitSynced, if any
+	already  bool          // the Pods are ready before the measurement begins, and nothing is published
+	late     time.Duration // of all stamps, told of each second when it is over; 0: nobody tells
+	broken   time.Duration // for how long the watch of EndpointSlices breaks at the start of the publications
 }
 
 const (
@@ -53,11 +57,22 @@ func (s scenario) Start(ctx context.Context) error {
 		name := fmt.Sprintf("s%d", i)
 		now := time.Now()
 		s.tracker.SetService(lag.Service{Namespace: "shop", Name: name, Selector: lag.LabelsOf(map[string]string{"app": name})}, now)
-		s.tracker.SetPod(s.pod(name, false), now)
+		s.tracker.SetPod(s.pod(name, s.already), now)
 	}
 	s.tracker.Synced(time.Now())
+	if s.late > 0 {
+		go func() {
+			for s.wait(ctx, time.Second) {
+				s.tracker.SetDelay(time.Now().Add(-time.Second), s.late)
+			}
+		}()
+	}
 	if !s.wait(ctx, quietBefore) {
 		return nil
+	}
+	if s.broken > 0 {
+		s.tracker.SetReceiving(lag.KindSlice, false, time.Now())
+		time.AfterFunc(s.broken, func() { s.tracker.SetReceiving(lag.KindSlice, true, time.Now()) })
 	}
 	go func() {
 		for i := range s.services {
@@ -230,6 +245,152 @@ func TestMeasureOutcomes(t *testing.T) {
 	}
 }
 
+// measured runs measure over a scenario and returns the document.
+func measured(t *testing.T, o measureOptions, play scenario, funcs interceptor.Funcs) report.Measurement {
+	t.Helper()
+	play.tracker = lag.NewTracker(lag.Options{})
+	s := &session{client: fakeClient(t, funcs, kcmPod("cp-1")), tracker: play.tracker, clock: clock.RealClock{}, feed: play}
+	c, out, _ := testConsole(report.FormatJSON)
+	if err := o.measure(t.Context(), s, "https://test", c); err != nil {
+		if coded := (*exitError)(nil); !errors.As(err, &coded) || coded.ExitStatus() != statusObjectiveMissed {
+			t.Fatal(err)
+		}
+	}
+	var got report.Measurement
+	if err := json.Unmarshal(out.Bytes(), &got); err != nil {
+		t.Fatalf("standard output is not JSON: %v\n%s", err, out)
+	}
+	return got
+}
+
+func TestMeasureInTheMiddleOfAnIncident(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := measureOptions{length: 40 * time.Second, maxLag: 2 * time.Second, percentile: 99}
+		got := measured(t, o, scenario{services: 800, perLag: 50 * time.Millisecond, already: true}, renewing())
+		row := got.Lag[0]
+		if row.Startup != 800 || row.StartupOpen < 100 || row.StartupOpen > 300 || row.OldestStartupSeconds < 39 || row.Closed+row.Open != 0 {
+			t.Errorf("lag = %+v, want 800 that were wrong before, some of them still", row)
+		}
+		if got.Bottleneck.Type != string(v1alpha1.BottleneckClientRateLimit) || !strings.Contains(got.Bottleneck.Message, "against 20 allowed") {
+			t.Errorf("bottleneck = %+v, want the rate limit by the pace", got.Bottleneck)
+		}
+		if got.Verdict.Outcome != report.OutcomeInconclusive || got.Window.DurationSeconds != 40 || got.PreStop != nil {
+			t.Errorf("verdict %s over %v s, preStop %+v, want none: no change was measured",
+				got.Verdict.Outcome, got.Window.DurationSeconds, got.PreStop)
+		}
+	})
+}
+
+func TestMeasureWithoutTheLeaseStillRecommends(t *testing.T) {
+	forbidden := interceptor.Funcs{Get: func(context.Context, client.WithWatch, client.ObjectKey, client.Object, ...client.GetOption) error {
+		return apierrors.NewForbidden(schema.GroupResource{Resource: "leases"}, kcmName, errors.New("no"))
+	}}
+	synctest.Test(t, func(t *testing.T) {
+		o := measureOptions{length: time.Minute, maxLag: 2 * time.Second, percentile: 99}
+		got := measured(t, o, scenario{services: 400, perLag: 50 * time.Millisecond}, forbidden)
+		if !got.Recommendation.Change || !strings.Contains(got.NotSeen[0], "who leads") {
+			t.Errorf("recommendation %+v, not seen %q, want one all the same, and that it is not known who leads", got.Recommendation, got.NotSeen)
+		}
+	})
+}
+
+func TestMeasureTellsOfABrokenWatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := measureOptions{length: time.Minute, maxLag: 2 * time.Second, percentile: 99}
+		got := measured(t, o, scenario{services: 400, perLag: 50 * time.Millisecond, broken: 5 * time.Second}, renewing())
+		if row := got.Lag[0]; row.Marked < 50 || row.Marked > 150 {
+			t.Errorf("lag = %+v, want those marked that were published in the gap", row)
+		}
+		if len(got.Blind) != 1 || got.Blind[0].Kind != "endpointslices" || got.Blind[0].EndTime.Sub(got.Blind[0].StartTime) != 5*time.Second ||
+			!strings.HasPrefix(got.NotSeen[0], "endpointslices from ") || !strings.Contains(got.NotSeen[0], "(5s)") {
+			t.Errorf("blind %+v, not seen %q, want the gap of 5 s first", got.Blind, got.NotSeen)
+		}
+		if got.ErrorBoundSeconds != nil || !strings.Contains(strings.Join(got.NotSeen, "\n"), "no error bound") {
+			t.Errorf("error bound %v, want none: nobody told how late the stamps were", got.ErrorBoundSeconds)
+		}
+	})
+}
+
+func TestMeasureGivesAnErrorBoundInTheMiddleOfABacklog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := measureOptions{length: 20500 * time.Millisecond, maxLag: 2 * time.Second, percentile: 99}
+		got := measured(t, o, scenario{services: 400, perLag: 50 * time.Millisecond, late: 3 * time.Millisecond}, renewing())
+		if row := got.Lag[0]; row.Open == 0 || row.Closed == 0 {
+			t.Fatalf("lag = %+v, want some of it open", row)
+		}
+		if got.ErrorBoundSeconds == nil || *got.ErrorBoundSeconds != 0.003 {
+			t.Errorf("error bound %v, want 3 ms also for what was published in the last second", got.ErrorBoundSeconds)
+		}
+	})
+}
+
+func TestMeasureShowsATableOnATerminal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tracker := lag.NewTracker(lag.Options{})
+		s := &session{
+			client: fakeClient(t, renewing(), kcmPod("cp-1")), tracker: tracker, clock: clock.RealClock{},
+			feed: scenario{tracker: tracker, services: 400, perLag: 50 * time.Millisecond},
+		}
+		var progress bytes.Buffer
+		c := &console{out: io.Discard, format: report.FormatJSON, live: report.NewLive(&progress, report.Style{Terminal: true, Width: 120})}
+		o := measureOptions{length: 30 * time.Second, maxLag: 2 * time.Second, percentile: 99, namespace: "shop", service: "s399"}
+		if coded := (*exitError)(nil); !errors.As(o.measure(t.Context(), s, "https://test", c), &coded) {
+			t.Fatal("the objective is not missed by the last Service of a backlog")
+		}
+		screens := strings.Split(progress.String(), "\x1b[J")
+		if len(screens) < 30 {
+			t.Fatalf("%d screens in 30 s, want one a second:\n%s", len(screens), &progress)
+		}
+		last := screens[len(screens)-3] // then "Working out", then nothing
+		for _, want := range []string{"Service shop/s399 of https://test", " of 30s, ", "EndpointSlice  Addition         1", "Cause so far", "shop       s399"} {
+			if !strings.Contains(last, want) {
+				t.Errorf("the last table lacks %q:\n%s", want, last)
+			}
+		}
+	})
+}
+
+func TestNotSeenBeginsWithWhatMattersMost(t *testing.T) {
+	start := time.Date(2026, 11, 23, 17, 0, 0, 0, time.UTC)
+	s := &session{narrow: "shop", unread: map[source]string{whichNodes: "no", whoLeads: "no", kcmPods: "no", metricsAtURL: "no"}}
+	gap := func(k lag.Kind, from, to int) lag.Blindness {
+		return lag.Blindness{Kind: k, From: start.Add(time.Duration(from) * time.Second), To: start.Add(time.Duration(to) * time.Second)}
+	}
+	e := tuner.Evidence{Lag: lag.Summary{
+		Stats: []lag.Stat{{Direction: lag.DirectionAny, Changes: 9, Closed: 1, Startup: 3, Gap: 2, HandOver: 3}},
+		Blind: []lag.Blindness{gap(lag.KindPod, 1, 2), gap(lag.KindPod, 3, 4), gap(lag.KindPod, 5, 6), gap(lag.KindPod, 7, 9), {Kind: lag.KindSlice, From: start}},
+	}}
+	got := strings.Join(s.notSeen(e), "\n")
+	for _, want := range []string{
+		"other namespaces than shop",
+		"pods from 17:00:03.0 to 17:00:04.0 (1s), from 17:00:05.0 to 17:00:06.0 (1s), from 17:00:07.0 to 17:00:09.0 (2s), and 1 times before, when the watch was broken: changes that it told of then have no lag",
+		"endpointslices from 17:00:00.0 on, when the watch was broken: lags that end then may be too long",
+		"who leads", "the flags that kube-controller-manager runs with: upstream's defaults, assumed", "the flags changed", "the metrics at --kcm-url",
+		"own metrics", "since when 3 endpoints", "since when 2 endpoints", "what the lag of 3 changes", "no error bound", "kube-controller-manager's Pods", "which Nodes exist",
+		"what changed before", "what comes before and after",
+	} {
+		_, rest, found := strings.Cut(got, want)
+		if !found {
+			t.Fatalf("not seen lacks %q, or has it too early:\n%s", want, strings.Join(s.notSeen(e), "\n"))
+		}
+		got = rest
+	}
+}
+
+func TestRightsThatTheWatchesCanDoWithout(t *testing.T) {
+	c := fakeClient(t, interceptor.Funcs{List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+		if list.GetObjectKind().GroupVersionKind().Kind == "NodeList" {
+			return apierrors.NewForbidden(schema.GroupResource{Resource: "nodes"}, "", errors.New("no"))
+		}
+		return c.List(ctx, list, opts...)
+	}})
+	s := &session{client: c, unread: map[source]string{}}
+	s.checkOptional(t.Context())
+	if _, nodes := s.unread[whichNodes]; !nodes || len(s.unread) != 1 {
+		t.Errorf("unread = %q, want the Nodes alone", s.unread)
+	}
+}
+
 func TestMeasureEndsWithAResultWhenInterrupted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tracker := lag.NewTracker(lag.Options{})
@@ -302,7 +463,7 @@ func TestNotSeenSaysWhatCouldNotBeRead(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			s := &session{client: fakeClient(t, tt.funcs), tracker: lag.NewTracker(lag.Options{}), clock: clock.RealClock{}, unread: map[string]string{}}
+			s := &session{client: fakeClient(t, tt.funcs), tracker: lag.NewTracker(lag.Options{}), clock: clock.RealClock{}, unread: map[source]string{}}
 			s.read(t.Context())
 			if text := strings.Join(s.notSeen(tuner.Evidence{}), "\n"); !strings.Contains(text, tt.want) {
 				t.Errorf("not seen:\n%s\nwant %q", text, tt.want)
@@ -320,7 +481,7 @@ func TestMissingKindsAreAskedForOnce(t *testing.T) {
 		}
 		return c.List(ctx, list, opts...)
 	}})
-	s := &session{client: c, tracker: lag.NewTracker(lag.Options{}), clock: clock.RealClock{}, unread: map[string]string{}}
+	s := &session{client: c, tracker: lag.NewTracker(lag.Options{}), clock: clock.RealClock{}, unread: map[source]string{}}
 	s.read(t.Context())
 	s.read(t.Context())
 	for _, text := range s.notSeen(tuner.Evidence{}) {
@@ -367,7 +528,7 @@ func TestSignalsComeFromTheURLWhenOneIsGiven(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := &session{
 				client: fakeClient(t, interceptor.Funcs{}, node), kcm: tt.kcm,
-				tracker: lag.NewTracker(lag.Options{}), clock: clock.RealClock{}, unread: map[string]string{},
+				tracker: lag.NewTracker(lag.Options{}), clock: clock.RealClock{}, unread: map[source]string{},
 			}
 			s.read(t.Context())
 			got := controllers.Samples(s.signals)

@@ -4,12 +4,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 	"github.com/endpointsync/endpoint-sync-operator/internal/report"
 )
 
@@ -58,10 +56,9 @@ func (c *console) concluding() error {
 
 // progress is how far a measurement is.
 type progress struct {
-	now     time.Time
-	since   time.Time     // when it began; zero while the first lists are awaited
-	total   time.Duration // 0: until interrupted
-	summary func() lag.Summary
+	now time.Time
+	// soFar is what it shows until now; nil while the first lists are awaited.
+	soFar func() *report.Progress
 }
 
 // show tells progress: a table that is redrawn on a terminal, else a line every few seconds.
@@ -70,34 +67,8 @@ func (c *console) show(p progress) error {
 		return nil
 	}
 	c.told = p.now
-	if p.since.IsZero() {
+	if p.soFar == nil {
 		return c.live.Update("Waiting for the first lists of Pods, Services, EndpointSlices and Endpoints ...")
 	}
-	title := fmt.Sprintf("Measuring, %s so far", p.now.Sub(p.since).Round(time.Second))
-	if p.total > 0 {
-		title = fmt.Sprintf("Measuring, %s of %s", p.now.Sub(p.since).Round(time.Second), p.total)
-	}
-	title += "; Ctrl-C ends it with a result."
-	rows := report.LagRows(p.summary())
-	if !c.live.Redraws() {
-		return c.live.Update(title + " " + oneLine(rows))
-	}
-	var text strings.Builder
-	text.WriteString(title + "\n")
-	header, cells := report.LagTable(rows, c.style)
-	if err := report.Table(&text, header, cells); err != nil {
-		return err
-	}
-	return c.live.Update(text.String())
-}
-
-// oneLine is the rows that take both directions together, for a log.
-func oneLine(rows []report.Lag) string {
-	var parts []string
-	for _, r := range rows {
-		if r.Direction == string(lag.DirectionAny) {
-			parts = append(parts, fmt.Sprintf("%s: %d changes, %d open, p99 %s", r.Resource, r.Changes, r.Open, r.P99()))
-		}
-	}
-	return strings.Join(parts, "; ")
+	return c.live.Show(p.soFar())
 }

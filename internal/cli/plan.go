@@ -82,10 +82,16 @@ func (o *planOptions) plan(ctx context.Context, s *session, cluster string, c *c
 	}
 	var document *report.Plan
 	if o.length == 0 {
-		s.unread = map[string]string{}
+		s.unread = make(unreadable)
 		s.read(ctx)
 		document = fromStatus(policy, s)
 	} else {
+		spec := policy.Spec.WithDefaults()
+		measured, _ := controllers.Measured(spec.Services) // that it is invalid is said in the plan
+		s.view = view{
+			scope:    report.Scope{Cluster: cluster, Selected: measured != nil},
+			measured: measured, objective: controllers.ObjectiveOf(spec.Objective),
+		}
 		if err := s.run(ctx, o.length, c.show); err != nil {
 			return err
 		}

@@ -15,7 +15,7 @@ import (
 
 // situation is what the controller would conclude from, as far as it can be seen from here.
 func situation(policy v1alpha1.EndpointSyncPolicy, inCharge string, s *session) controllers.Situation {
-	now := s.clock.Now()
+	now := s.until
 	policy.Spec = policy.Spec.WithDefaults()
 	sit := controllers.Situation{Policy: policy, InCharge: inCharge, Nodes: s.readings.nodes, Synced: true, Now: now}
 	sit.Measured, sit.Invalid = controllers.Measured(policy.Spec.Services)

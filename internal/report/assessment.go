@@ -1,6 +1,8 @@
 package report
 
 import (
+	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -39,6 +41,22 @@ type Assessment struct {
 	Objective Objective `json:"objective"`
 	// Lag per resource and direction.
 	Lag []Lag `json:"lag"`
+	// HandOver are the same rows over the changes that met a time without a leader; they are in no percentile of Lag.
+	// Rows without a change are left out.
+	HandOver []Lag `json:"handOver,omitempty"`
+	// AfterRestart are the same rows over the changes that began within a minute after a leader appeared; they are in the
+	// percentiles of Lag, too. Rows without a change are left out.
+	AfterRestart []Lag `json:"afterRestart,omitempty"`
+	// Confidence in the lag. Omitted when nothing was measured.
+	Confidence *Confidence `json:"confidence,omitempty"`
+	// ErrorBoundSeconds is by how much any lag may be wrong. Omitted when it is not known, or when there is none.
+	ErrorBoundSeconds *float64 `json:"errorBoundSeconds,omitempty"`
+	// Worst are the Services whose endpoints were wrong for longest, the worst first.
+	Worst []ServiceLag `json:"worst,omitempty"`
+	// Blind are the times in which a watch did not tell what happened.
+	Blind []Blindness `json:"blind,omitempty"`
+	// PreStop is for how long Pods should go on serving. Omitted when no removal was seen.
+	PreStop *PreStop `json:"preStop,omitempty"`
 	// Verdict on the objective.
 	Verdict Verdict `json:"verdict"`
 	// Bottleneck that limits the endpoint controllers.
@@ -85,15 +103,17 @@ type Objective struct {
 type Lag struct {
 	Resource  string `json:"resource"`
 	Direction string `json:"direction"` // Any, Addition or Removal; Any informs and does not decide
-	// Changes in all: the sum of the seven classes that follow.
+	// Changes in all: the sum of the nine classes that follow.
 	Changes      int `json:"changes"`
 	Closed       int `json:"closed"`       // published
 	Open         int `json:"open"`         // not published yet
 	Superseded   int `json:"superseded"`   // overtaken by the next change before they were published
 	NotNeeded    int `json:"notNeeded"`    // published already when they were wanted
 	Startup      int `json:"startup"`      // wrong already when the measurement began
+	Gap          int `json:"gap"`          // noticed while the watch that tells of them was broken
 	HandOver     int `json:"handOver"`     // met a time without a leader
 	OverCapacity int `json:"overCapacity"` // beyond the 1,000 addresses that Endpoints can hold
+	Unacted      int `json:"unacted"`      // nothing that kube-controller-manager acts on by itself
 	// Drift counts published states that went wrong without a change.
 	Drift                int      `json:"drift"`
 	P50Seconds           *float64 `json:"p50Seconds,omitempty"`
@@ -102,10 +122,54 @@ type Lag struct {
 	P90LowerBound        bool     `json:"p90LowerBound,omitempty"`
 	P99Seconds           *float64 `json:"p99Seconds,omitempty"`
 	P99LowerBound        bool     `json:"p99LowerBound,omitempty"`
+	P999Seconds          *float64 `json:"p999Seconds,omitempty"`
+	P999LowerBound       bool     `json:"p999LowerBound,omitempty"`
 	MaxSeconds           *float64 `json:"maxSeconds,omitempty"`
 	MaxLowerBound        bool     `json:"maxLowerBound,omitempty"`
 	OldestOpenSeconds    float64  `json:"oldestOpenSeconds"`
 	WrongEndpointSeconds float64  `json:"wrongEndpointSeconds"` // ready but missing, or gone but present
+	// Marked is how many of Closed and Open ended while the watch of what is published was broken: their lag may be too
+	// long by that.
+	Marked int `json:"marked"`
+	// AfterRestart is how many of Closed and Open began within a minute after a leader appeared.
+	AfterRestart int `json:"afterRestart"`
+	// Episodes is how many bursts Closed and Open came in, half a minute or more apart.
+	Episodes int `json:"episodes"`
+	// StartupOpen is how many of Startup still stand, and OldestStartupSeconds for how long one did, or does, at least.
+	StartupOpen          int     `json:"startupOpen"`
+	OldestStartupSeconds float64 `json:"oldestStartupSeconds"`
+}
+
+// Confidence is how far the lag may be taken for that of the next incident.
+type Confidence struct {
+	// Level is Low, Medium or High.
+	Level string `json:"level"`
+	// Changes and Episodes that it rests on: those of the row that decided.
+	Changes  int    `json:"changes"`
+	Episodes int    `json:"episodes"`
+	Message  string `json:"message"`
+}
+
+// ServiceLag is what became of one Service's changes, both APIs together.
+type ServiceLag struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	// Changes that count, and those of them that are not published yet.
+	Changes int `json:"changes"`
+	Open    int `json:"open"`
+	// MaxSeconds is the longest lag; with MaxLowerBound it is still growing.
+	MaxSeconds           float64 `json:"maxSeconds"`
+	MaxLowerBound        bool    `json:"maxLowerBound,omitempty"`
+	WrongEndpointSeconds float64 `json:"wrongEndpointSeconds"`
+}
+
+// Blindness is a time in which the watch of a kind did not tell what happened.
+type Blindness struct {
+	// Kind that was watched: pods, services, endpointslices, endpoints, nodes or namespaces.
+	Kind      string    `json:"kind"`
+	StartTime time.Time `json:"startTime"`
+	// EndTime is omitted if the watch was still broken at the end.
+	EndTime *time.Time `json:"endTime,omitempty"`
 }
 
 // Verdict says whether the objective is met.
@@ -186,9 +250,14 @@ func Assess(b Basis) Assessment {
 			MaxLagSeconds: b.Objective.MaxLag.Seconds(),
 			MinSamples:    b.Objective.MinSamples,
 		},
-		Lag:        LagRows(b.Evidence.Lag),
-		Verdict:    verdict(b.Verdict),
-		Bottleneck: Bottleneck{Type: orUnknown(b.Bottleneck.Type), Message: Clean(b.Bottleneck.Message)},
+		Lag:          LagRows(b.Evidence.Lag.Stats),
+		HandOver:     withSamples(b.Evidence.Lag.HandOver),
+		AfterRestart: withSamples(b.Evidence.Lag.AfterRestart),
+		Worst:        Services(b.Evidence.Lag.Worst),
+		Blind:        blindness(b.Evidence.Lag.Blind),
+		PreStop:      preStop(b.Evidence.Lag),
+		Verdict:      verdict(b.Verdict),
+		Bottleneck:   Bottleneck{Type: orUnknown(b.Bottleneck.Type), Message: Clean(b.Bottleneck.Message)},
 		Running: Running{
 			Flags: FlagsOf(b.Evidence.Flags), Source: Clean(b.Source), Assumed: b.Assumed, Cost: tuner.Cost(b.Evidence.Flags),
 		},
@@ -200,6 +269,10 @@ func Assess(b Basis) Assessment {
 	}
 	if from, to := b.Evidence.Lag.From, b.Evidence.Lag.To; !from.IsZero() && to.After(from) {
 		a.Window = &Window{StartTime: from.UTC(), EndTime: to.UTC(), DurationSeconds: seconds(to.Sub(from))}
+		a.Confidence = confidence(b)
+	}
+	if b.Evidence.Lag.BoundKnown && a.samples() > 0 {
+		a.ErrorBoundSeconds = new(math.Ceil(b.Evidence.Lag.ErrorBound.Seconds()*1e4) / 1e4)
 	}
 	for _, text := range b.NotSeen {
 		a.NotSeen = append(a.NotSeen, Clean(text))
@@ -207,22 +280,67 @@ func Assess(b Basis) Assessment {
 	return a
 }
 
-// LagRows returns a summary in the form in which it is printed.
-func LagRows(s lag.Summary) []Lag {
-	rows := make([]Lag, 0, len(s.Stats))
-	for _, stat := range s.Stats {
-		rows = append(rows, lagRow(stat))
+// samples is how many changes the percentiles run over, in all rows.
+func (a *Assessment) samples() int {
+	n := 0
+	for _, r := range a.Lag {
+		n += r.Closed + r.Open
+	}
+	return n
+}
+
+// LagRows returns the rows of a summary in the form in which they are printed.
+func LagRows(stats []lag.Stat) []Lag {
+	rows := make([]Lag, 0, len(stats))
+	for i := range stats {
+		rows = append(rows, lagRow(&stats[i]))
 	}
 	return rows
 }
 
-func lagRow(s lag.Stat) Lag {
+// withSamples returns the rows that have any.
+func withSamples(stats []lag.Stat) []Lag {
+	return slices.DeleteFunc(LagRows(stats), func(r Lag) bool { return r.Closed+r.Open == 0 })
+}
+
+// Services returns what became of Services in the form in which it is printed.
+func Services(worst []lag.ServiceStat) []ServiceLag {
+	out := make([]ServiceLag, 0, len(worst))
+	for _, w := range worst {
+		out = append(out, ServiceLag{
+			Namespace: Clean(w.Namespace), Name: Clean(w.Name), Changes: w.Changes, Open: w.Open,
+			MaxSeconds: seconds(w.Max.Value), MaxLowerBound: w.Max.LowerBound, WrongEndpointSeconds: w.WrongEndpointSeconds,
+		})
+	}
+	return out
+}
+
+func blindness(all []lag.Blindness) []Blindness {
+	out := make([]Blindness, 0, len(all))
+	for _, b := range all {
+		one := Blindness{Kind: b.Kind.String(), StartTime: b.From.UTC()}
+		if !b.To.IsZero() {
+			one.EndTime = new(b.To.UTC())
+		}
+		out = append(out, one)
+	}
+	return out
+}
+
+func confidence(b Basis) *Confidence {
+	c := tuner.ConfidenceIn(tuner.Deciding(b.Verdict, b.Evidence.Lag), b.Objective)
+	return &Confidence{Level: string(c.Level), Changes: c.Changes, Episodes: c.Episodes, Message: c.Message}
+}
+
+func lagRow(s *lag.Stat) Lag {
 	row := Lag{
 		Resource: string(s.Resource), Direction: string(s.Direction),
 		Changes: s.Changes, Closed: s.Closed, Open: s.Open, Superseded: s.Superseded, NotNeeded: s.NotNeeded,
-		Startup: s.Startup, HandOver: s.HandOver, OverCapacity: s.OverCapacity, Drift: s.Drift,
+		Startup: s.Startup, Gap: s.Gap, HandOver: s.HandOver, OverCapacity: s.OverCapacity, Unacted: s.Unacted, Drift: s.Drift,
 		OldestOpenSeconds:    seconds(s.OldestOpen),
 		WrongEndpointSeconds: s.WrongEndpointSeconds,
+		Marked:               s.Marked, AfterRestart: s.AfterRestart, Episodes: s.Episodes,
+		StartupOpen: s.StartupOpen, OldestStartupSeconds: seconds(s.OldestStartup),
 	}
 	if s.Samples() == 0 {
 		return row
@@ -230,6 +348,7 @@ func lagRow(s lag.Stat) Lag {
 	row.P50Seconds, row.P50LowerBound = quantile(s.P50)
 	row.P90Seconds, row.P90LowerBound = quantile(s.P90)
 	row.P99Seconds, row.P99LowerBound = quantile(s.P99)
+	row.P999Seconds, row.P999LowerBound = quantile(s.P999)
 	row.MaxSeconds, row.MaxLowerBound = quantile(s.Max)
 	return row
 }

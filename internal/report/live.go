@@ -20,18 +20,34 @@ func NewLive(w io.Writer, s Style) *Live { return &Live{w: w, style: s} }
 // Redraws says whether updates replace each other, so that they may come often and be long.
 func (l *Live) Redraws() bool { return l.style.Terminal }
 
-// Update shows text instead of what the last update showed. Lines are cut at the terminal's width.
+// Update shows text instead of what the last update showed. Lines are cut at the terminal's width, and lines for which
+// it is not high enough are left out: what has scrolled away cannot be redrawn.
 func (l *Live) Update(text string) error {
 	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
 	out := ""
 	if l.style.Terminal {
 		out = l.erase()
+		if room := l.style.Height - 1; room > 0 {
+			lines = lines[:min(room, len(lines))]
+		}
 		for i, line := range lines {
 			lines[i] = cut(line, l.style.width())
 		}
 		l.drawn = len(lines)
 	}
 	return l.write(out + strings.Join(lines, "\n") + "\n")
+}
+
+// Show shows progress: as a table where it is redrawn, as a line elsewhere.
+func (l *Live) Show(p *Progress) error {
+	if !l.Redraws() {
+		return l.Update(p.Line())
+	}
+	var text strings.Builder
+	if err := p.Text(&text, l.style); err != nil {
+		return err
+	}
+	return l.Update(text.String())
 }
 
 // Clear takes the last update from the terminal. Elsewhere it does nothing.

@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,9 +21,13 @@ func (m *Measurement) Text(w io.Writer, s Style) error {
 	p := printer{w: w, style: s}
 	p.window(&m.Assessment)
 	p.lag(m.Lag)
+	p.trust(&m.Assessment)
+	p.strata(&m.Assessment)
+	p.worst(m.Worst)
 	p.plot(&m.Assessment)
 	p.conclusions(&m.Assessment)
 	p.recommendation(&m.Assessment)
+	p.preStop(m.PreStop)
 	p.notSeen(m.NotSeen)
 	return p.err
 }
@@ -85,9 +90,10 @@ func (p *printer) window(a *Assessment) {
 		a.Window.StartTime.Format("15:04:05"), a.Window.EndTime.Format("15:04:05 MST"))
 }
 
-// LagTable is the lag rows for a person, open changes marked. CHANGES are those that the percentiles run over.
+// LagTable is the lag rows for a person, open changes marked. CHANGES are those that the percentiles run over, and OPEN
+// FOR is the age of the oldest open one.
 func LagTable(rows []Lag, s Style) (header []string, cells [][]string) {
-	header = []string{"RESOURCE", "DIRECTION", "CHANGES", "OPEN", "P50", "P90", "P99", "MAX", "OLDEST OPEN"}
+	header = []string{"RESOURCE", "DIRECTION", "CHANGES", "OPEN", "P50", "P90", "P99", "MAX", "OPEN FOR"}
 	for _, r := range rows {
 		oldest := none
 		if r.OldestOpenSeconds > 0 {
@@ -110,13 +116,88 @@ func (p *printer) lag(rows []Lag) {
 	p.linef("")
 	p.table(LagTable(rows, p.style))
 	for _, r := range rows {
-		if apart := r.apart(); apart != "" && r.Direction == string(v1alpha1.DirectionAny) {
+		if r.Direction != string(v1alpha1.DirectionAny) {
+			continue
+		}
+		if apart := r.apart(); apart != "" {
 			p.wrapped("", r.Resource+", counted apart: "+apart+".")
+		}
+		if r.Startup > 0 {
+			p.wrapped("", r.Resource+": "+r.startup()+".")
+		}
+		if r.Marked > 0 {
+			p.wrapped("", fmt.Sprintf("%s: %s of these lags end in a gap of the watch and may be too long by it.",
+				r.Resource, Count(int64(r.Marked))))
 		}
 	}
 	if slices.ContainsFunc(rows, func(r Lag) bool { return r.P50LowerBound || r.P90LowerBound || r.P99LowerBound || r.MaxLowerBound }) {
 		p.linef("%s: at least; it rests on changes that are still open.", atLeast)
 	}
+}
+
+// trust says how far the lag can be relied on: as a sample of what happens, and as a measurement.
+func (p *printer) trust(a *Assessment) {
+	if a.Confidence == nil || a.samples() == 0 {
+		return
+	}
+	p.wrapped("", "Confidence: "+a.Confidence.Level+", "+a.Confidence.Message+".")
+	if a.ErrorBoundSeconds == nil {
+		p.wrapped("", "How far a lag may be wrong is unknown: the watches did not tell for all of the time how late they were.")
+		return
+	}
+	p.wrapped("", "Each lag is right to within "+Seconds(math.Ceil(*a.ErrorBoundSeconds*1e3)/1e3)+".")
+}
+
+// strata shows the changes that kube-controller-manager was not in its usual state for.
+func (p *printer) strata(a *Assessment) {
+	for _, s := range []struct {
+		rows  []Lag
+		title string
+	}{
+		{a.HandOver, "Changes that met a time without a leader (not in the table above)"},
+		{a.AfterRestart, "Changes within a minute after a leader appeared (in the table above, too)"},
+	} {
+		if len(s.rows) > 0 {
+			p.heading(s.title)
+			p.table(LagTable(s.rows, p.style))
+		}
+	}
+}
+
+func (p *printer) worst(services []ServiceLag) {
+	if len(services) == 0 {
+		return
+	}
+	p.heading("Services whose endpoints were wrong for longest")
+	p.table(ServiceTable(services))
+}
+
+// ServiceTable is Services for a person. WRONG FOR adds up for how long each endpoint was wrong, in both APIs.
+func ServiceTable(services []ServiceLag) (header []string, rows [][]string) {
+	header = []string{"NAMESPACE", "SERVICE", "CHANGES", "OPEN", "LONGEST", "WRONG FOR"}
+	for _, s := range services {
+		longest := none
+		if s.Changes > 0 {
+			longest = lagText(&s.MaxSeconds, s.MaxLowerBound)
+		}
+		rows = append(rows, []string{
+			s.Namespace, s.Name, Count(int64(s.Changes)), Count(int64(s.Open)), longest, Seconds(s.WrongEndpointSeconds),
+		})
+	}
+	return header, rows
+}
+
+func (p *printer) preStop(s *PreStop) {
+	if s == nil {
+		return
+	}
+	bound := ""
+	if s.RemovalLowerBound {
+		bound = atLeast
+	}
+	p.heading(fmt.Sprintf("preStop sleep for the Pods behind these Services, with the lag as it is: %s%d s", bound, s.SleepSeconds))
+	p.wrapped("  ", strings.ToUpper(s.Message[:1])+s.Message[1:])
+	p.linef("%s", strings.TrimRight(s.Snippet, "\n"))
 }
 
 // P99 is the 99th percentile for a person.
@@ -131,9 +212,10 @@ func (r Lag) apart() string {
 	}{
 		{r.Superseded, "overtaken by the next change"},
 		{r.NotNeeded, "published already"},
-		{r.Startup, "wrong already at the start"},
+		{r.Gap, "noticed while the watch that tells of them was broken"},
 		{r.HandOver, "without a leader"},
 		{r.OverCapacity, "over Endpoints' capacity"},
+		{r.Unacted, "of a kind that kube-controller-manager does not act on"},
 		{r.Drift, "published states that went wrong without a change"},
 	} {
 		if c.n > 0 {
@@ -141,6 +223,18 @@ func (r Lag) apart() string {
 		}
 	}
 	return strings.Join(parts, ", ")
+}
+
+// startup tells of what was wrong when the measurement began.
+func (r Lag) startup() string {
+	text, longest := Count(int64(r.Startup))+" were wrong already when the measurement began; ", Seconds(r.OldestStartupSeconds)
+	if r.Startup == 1 {
+		text = "1 was wrong already when the measurement began; "
+	}
+	if r.StartupOpen > 0 {
+		return text + fmt.Sprintf("%s still are, for at least %s", Count(int64(r.StartupOpen)), longest)
+	}
+	return text + "none is any more, which took at least " + longest
 }
 
 func (p *printer) plot(a *Assessment) {

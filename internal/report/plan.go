@@ -199,6 +199,7 @@ func (d *Plan) Text(w io.Writer, s Style) error {
 	}
 	if len(d.Lag) > 0 {
 		p.lag(d.Lag)
+		p.trust(&d.Assessment)
 	}
 	p.conclusions(&d.Assessment)
 	p.recommendation(&d.Assessment)

@@ -47,12 +47,41 @@ func stat(r lag.Resource, d lag.Direction, changes, open int) lag.Stat {
 		Resource: r, Direction: d, Changes: changes + 3, Closed: changes - open, Open: open, Startup: 1, HandOver: 2,
 		P50: lag.Quantile{Value: 20500 * time.Millisecond}, P90: lag.Quantile{Value: 39 * time.Second},
 		P99: lag.Quantile{Value: 42123 * time.Millisecond}, Max: lag.Quantile{Value: 43 * time.Second},
-		WrongEndpointSeconds: 20512.5,
+		WrongEndpointSeconds: 20512.5, Episodes: 1, OldestStartup: 12 * time.Second,
+	}
+	if changes > 0 {
+		s.P999 = s.Max
 	}
 	if open > 0 {
 		s.P99.LowerBound, s.Max.LowerBound, s.OldestOpen = true, true, 43*time.Second
+		s.P999, s.Startup, s.StartupOpen, s.Gap, s.Changes, s.Marked = s.Max, 7, 4, 2, s.Changes+8, 3
 	}
 	return s
+}
+
+// summary has something of everything that a summary can have.
+func summary() lag.Summary {
+	return lag.Summary{
+		From: start, To: start.Add(time.Minute),
+		Stats: []lag.Stat{
+			stat(lag.ResourceEndpointSlice, lag.DirectionAny, 1000, 0),
+			stat(lag.ResourceEndpointSlice, lag.DirectionRemoval, 1000, 0),
+			{Resource: lag.ResourceEndpointSlice, Direction: lag.DirectionAddition},
+			stat(lag.ResourceEndpoints, lag.DirectionAny, 1000, 25),
+		},
+		HandOver:     []lag.Stat{{Resource: lag.ResourceEndpointSlice, Direction: lag.DirectionAny, Changes: 2, Closed: 2, Max: lag.Quantile{Value: 33 * time.Second}}},
+		AfterRestart: []lag.Stat{{Resource: lag.ResourceEndpointSlice, Direction: lag.DirectionAny}},
+		Removal:      lag.Quantile{Value: 42600 * time.Millisecond}, Removals: 1002,
+		ErrorBound: 3200 * time.Microsecond, BoundKnown: true,
+		Blind: []lag.Blindness{
+			{Kind: lag.KindSlice, From: start.Add(10 * time.Second), To: start.Add(12500 * time.Millisecond)},
+			{Kind: lag.KindPod, From: start.Add(55 * time.Second)},
+		},
+		Worst: []lag.ServiceStat{
+			{Namespace: "shop", Name: "cart", Changes: 12, Open: 2, Max: lag.Quantile{Value: 43 * time.Second, LowerBound: true}, WrongEndpointSeconds: 512.25},
+			{Namespace: "shop", Name: "old", WrongEndpointSeconds: 12},
+		},
+	}
 }
 
 // incident is a fixed measurement of 1,000 Services at the default flags.
@@ -71,12 +100,7 @@ func incident() Basis {
 		Objective: tuner.Objective{Percentile: 0.99, MaxLag: 2 * time.Second, MinSamples: 300},
 		Evidence: tuner.Evidence{
 			Now: start.Add(time.Minute), Flags: running, Leader: tuner.Led, Demand: demand,
-			Lag: lag.Summary{From: start, To: start.Add(time.Minute), Stats: []lag.Stat{
-				stat(lag.ResourceEndpointSlice, lag.DirectionAny, 1000, 0),
-				stat(lag.ResourceEndpointSlice, lag.DirectionRemoval, 1000, 0),
-				{Resource: lag.ResourceEndpointSlice, Direction: lag.DirectionAddition},
-				stat(lag.ResourceEndpoints, lag.DirectionAny, 1000, 25),
-			}},
+			Lag: summary(),
 		},
 		Verdict: tuner.Judgement{
 			Outcome: tuner.Missed, Row: stat(lag.ResourceEndpoints, lag.DirectionRemoval, 1000, 25),
@@ -144,6 +168,7 @@ func TestDocumentsAsTextAndJSON(t *testing.T) {
 		"measurement.txt":  {&Measurement{Assess(incident())}, FormatTable},
 		"measurement.json": {&Measurement{Assess(incident())}, FormatJSON},
 		"measurement.yaml": {&Measurement{Assess(incident())}, FormatYAML},
+		"progress.txt":     {&Progress{Elapsed: 12400 * time.Millisecond, Total: time.Minute, Lag: summary(), Cause: incident().Bottleneck}, FormatTable},
 		"nothing.txt":      {&Measurement{Assess(unremarkable)}, FormatTable},
 		"nothing.json":     {&Measurement{Assess(unremarkable)}, FormatJSON},
 		"plan.txt":         {samplePlan(), FormatTable},

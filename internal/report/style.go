@@ -21,6 +21,8 @@ type Style struct {
 	Color bool
 	// Width in columns; 0 means 80.
 	Width int
+	// Height in lines; 0 means no limit.
+	Height int
 }
 
 // Detect returns the style of a file. Colours need a terminal, and neither NO_COLOR (https://no-color.org) nor
@@ -29,12 +31,12 @@ func Detect(f *os.File, getenv func(string) string) Style {
 	if !term.IsTerminal(int(f.Fd())) {
 		return Style{}
 	}
-	width, _, err := term.GetSize(int(f.Fd()))
+	width, height, err := term.GetSize(int(f.Fd()))
 	if err != nil {
-		width = 0
+		width, height = 0, 0
 	}
 	dumb := getenv("TERM") == "dumb"
-	return Style{Terminal: !dumb, Color: !dumb && getenv("NO_COLOR") == "", Width: width}
+	return Style{Terminal: !dumb, Color: !dumb && getenv("NO_COLOR") == "", Width: width, Height: height}
 }
 
 func (s Style) width() int {

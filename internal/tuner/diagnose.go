@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 )
 
 const (
@@ -21,25 +22,38 @@ const (
 )
 
 // Diagnose says what limits the endpoint controllers, and on what evidence. Metrics decide where they saw the episode;
-// without them the model does: it replays the demand with tokens without end, and with workers without end, and the
-// lever that takes more of the lag away names the cause, provided that the model reproduces what was measured.
+// without them the pace does at which a backlog was written, where it is that of the rate limit; else the model does: it
+// replays the demand with tokens without end, and with workers without end, and the lever that takes more of the lag
+// away names the cause, provided that the model reproduces what was measured.
 func Diagnose(e Evidence, o Objective) Bottleneck {
 	if e.Leader == Leaderless {
 		return Bottleneck{v1alpha1.BottleneckNoLeader, "no kube-controller-manager is acting: changes wait for a leader"}
 	}
 	verdict := Verdict(e.Lag, o)
-	if verdict.Outcome == Met || verdict.Row.Max.Value <= o.MaxLag {
-		return Bottleneck{v1alpha1.BottleneckNone, verdict.Message}
+	context, older := verdict.Message, oldestStartup(e.Lag)
+	quiet := verdict.Row.Max.Value <= o.MaxLag
+	if verdict.Outcome == Met || (quiet && older <= o.MaxLag) {
+		return Bottleneck{v1alpha1.BottleneckNone, context}
 	}
-	u := usageOf(e)
+	u, seen := usageOf(e), pacesOf(e)
+	if quiet {
+		if len(seen) == 0 {
+			return Bottleneck{v1alpha1.BottleneckNone, context}
+		}
+		context = fmt.Sprintf("what was wrong when the measurement began stayed so for at least %v", rounded(older))
+	}
 	if !complete(e.Flags) {
-		return u.blame(verdict.Message + "; the running flags are not known")
+		return u.blame(context+"; the running flags are not known", seen)
 	}
 	levers := pull(newReplay(e.Demand, Calibrate(e).Parameters, e.Now), e.Flags, o)
+	b := u.blame(context, seen)
 	if u.syncs == 0 {
-		return levers.blame(verdict.Message + "; no metrics for that time, judged by the model alone")
+		context += "; no metrics for that time, judged by what was published"
+		if !seen.limited() && !seen.beyond() {
+			return levers.blame(context, seen)
+		}
+		b = seen.blame(context)
 	}
-	b := u.blame(verdict.Message)
 	if levers.trusted && levers.gain(b.Type) < worthwhile {
 		return Bottleneck{
 			v1alpha1.BottleneckUnknown,
@@ -47,6 +61,15 @@ func Diagnose(e Evidence, o Objective) Bottleneck {
 		}
 	}
 	return b
+}
+
+// oldestStartup is for how long the oldest difference was seen that stood when the measurement began.
+func oldestStartup(s lag.Summary) time.Duration {
+	var oldest time.Duration
+	for _, row := range s.Stats {
+		oldest = max(oldest, row.OldestStartup)
+	}
+	return oldest
 }
 
 // complete reports whether all four flags are known.
@@ -90,7 +113,10 @@ func usageOf(e Evidence) usage {
 // blame names the cause by the metrics alone. Services wait in the queue only while every worker is busy; what keeps the
 // workers busy, tokens or the API server, is the cause. A slow API server comes before workers, because more of them
 // would only press it harder.
-func (u usage) blame(context string) Bottleneck {
+func (u usage) blame(context string, seen paces) Bottleneck {
+	if u.syncs == 0 {
+		return Bottleneck{v1alpha1.BottleneckUnknown, seen.after(context)}
+	}
 	if u.writes == 0 {
 		return Bottleneck{
 			v1alpha1.BottleneckUnknown,
@@ -151,17 +177,21 @@ func (l levers) gain(cause v1alpha1.BottleneckType) float64 {
 	return 1 // nothing is claimed, so nothing contradicts it
 }
 
-// blame names the cause by the model alone.
-func (l levers) blame(context string) Bottleneck {
-	message := context + "; in the model " + l.String()
+// blame names the cause by the model alone. Where it cannot, what was seen of the pace is said: a backlog that was written
+// more slowly than the rate limit allows waits for workers, for the API server, or for writes that change no membership.
+func (l levers) blame(context string, seen paces) Bottleneck {
+	message := seen.after(context) + "; in the model " + l.String()
 	tokens, workers := l.gain(v1alpha1.BottleneckClientRateLimit), l.gain(v1alpha1.BottleneckWorkers)
 	switch {
 	case !l.trusted:
-		return Bottleneck{v1alpha1.BottleneckUnknown, message + "; it does not reproduce what was measured"}
+		return Bottleneck{v1alpha1.BottleneckUnknown, message + "; it does not reproduce what was measured" +
+			seen.doubt()}
 	case max(tokens, workers) < worthwhile:
 		return Bottleneck{v1alpha1.BottleneckUnknown, message + ", so no flag is to blame"}
 	case tokens >= workers:
 		return Bottleneck{v1alpha1.BottleneckClientRateLimit, message}
+	case !seen.worked():
+		return Bottleneck{v1alpha1.BottleneckUnknown, message + "; but nothing shows that a write takes so long by itself" + seen.doubt()}
 	case l.write >= slowWrite:
 		return Bottleneck{v1alpha1.BottleneckUnknown, message + fmt.Sprintf("; a write takes %v: the API server is slow, "+
 			"which no flag cures", rounded(l.write))}
