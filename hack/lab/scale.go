@@ -43,6 +43,7 @@ func newScaleCommand() *cobra.Command {
 	flags.StringVar(&o.Out, "out", "../../out/bench-scale", "where to write the results")
 	flags.IntSliceVar(&o.Pods, "pods", []int{10_000, 50_000, 150_000}, "sizes of cluster, 15 Pods for each Service")
 	flags.DurationVar(&o.Steady, "steady", time.Minute, "how long to count requests while nothing changes")
+	flags.DurationVar(&o.Settle, "settle", 10*time.Second, "how long to let garbage collection rest before a rival is measured")
 	flags.DurationVar(&o.Churn, "churn", 10*time.Minute, "how long Pods change in the last cluster (30s at most in the others)")
 	flags.Float64Var(&o.How.Rate, "rate", 1000, "changes of Pods per second")
 	flags.DurationVar(&o.How.Lag, "lag", 50*time.Millisecond, "how long after a change the slices and Endpoints follow")
@@ -68,11 +69,11 @@ func newServeCommand() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("listen: %w", err)
 			}
-			server := scale.NewServer(cmd.Context(), scale.ShapeOf(pods))
+			server := scale.NewServer(scale.ShapeOf(pods))
 			if err = identity.WriteKubeconfig(kubeconfig, listener.Addr().String()); err != nil {
 				return errors.Join(err, listener.Close())
 			}
-			return server.Serve(listener, identity)
+			return server.Serve(cmd.Context(), listener, identity)
 		},
 	}
 	cmd.Flags().StringVar(&kubeconfig, "kubeconfig", "", "where to write how to reach the server")

@@ -1,9 +1,9 @@
 package scale
 
 import (
-	"fmt"
 	"iter"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -229,4 +229,4 @@ func (c *cluster) named(k *kind, namespace, name string) object {
 	return nil
 }
 
-func versionText(version int64) string { return fmt.Sprint(version) }
+func versionText(version int64) string { return strconv.FormatInt(version, 10) }

@@ -34,6 +34,24 @@ type churnRequest struct {
 	Seconds float64 `json:"seconds"`
 }
 
+// order is a churn to make.
+type order struct {
+	how      Churn
+	duration time.Duration
+}
+
+// obey makes the churns that are asked for, one after the other, until ctx ends.
+func (s *Server) obey(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case o := <-s.orders:
+			s.churner.run(ctx, o.how, o.duration)
+		}
+	}
+}
+
 func (s *Server) control(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case controlPrefix + "stats":
@@ -51,8 +69,10 @@ func (s *Server) control(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, "a churn is running already: wait for its end", http.StatusConflict)
 			return
 		}
-		how := Churn{Rate: asked.Rate, Lag: time.Duration(asked.LagMS) * time.Millisecond}
-		go s.churner.run(s.running, how, time.Duration(asked.Seconds*float64(time.Second)))
+		s.orders <- order{
+			how:      Churn{Rate: asked.Rate, Lag: time.Duration(asked.LagMS) * time.Millisecond},
+			duration: time.Duration(asked.Seconds * float64(time.Second)),
+		}
 		sendJSON(w, http.StatusOK, s.stats())
 	default:
 		http.NotFound(w, r)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -17,7 +18,7 @@ func (r *run) controller(ctx context.Context, p *Point) (err error) {
 		return err
 	}
 	begun := time.Now()
-	c, err := start("controller", filepath.Join(r.logs, "controller.log"), r.Operator, "controller",
+	c, err := start(ctx, "controller", filepath.Join(r.logs, "controller.log"), r.Operator, "controller",
 		"--kubeconfig", r.server.kubeconfig, "--metrics-bind-address", addresses[0], "--health-probe-bind-address", addresses[1])
 	if err != nil {
 		return err
@@ -36,7 +37,7 @@ func (r *run) controller(ctx context.Context, p *Point) (err error) {
 	}
 	p.Controller.SyncedRSSBytes, p.Controller.SyncedPeakRSSBytes = synced.rss, synced.peak
 	p.Controller.SyncCPUSeconds = synced.cpu.Seconds()
-	r.say("  controller: %s at most, %s synced, in %.1f s", megabytes(float64(synced.peak)), megabytes(float64(synced.rss)),
+	r.sayf("  controller: %s at most, %s synced, in %.1f s", megabytes(float64(synced.peak)), megabytes(float64(synced.rss)),
 		p.Controller.SyncSeconds)
 	if err = r.steady(ctx, c, &p.Controller); err != nil {
 		return fmt.Errorf("without churn: %w", err)
@@ -49,39 +50,43 @@ func (r *run) controller(ctx context.Context, p *Point) (err error) {
 
 // steady counts what the controller asks the API server for while nothing changes.
 func (r *run) steady(ctx context.Context, c *process, f *ControllerFigures) error {
-	before, used, begun := ServerStats{}, usage{}, time.Now()
-	var err error
-	if before, err = r.server.stats(ctx); err != nil {
+	first, err := r.sample(ctx, c, time.Now())
+	if err != nil {
 		return err
 	}
-	if used, err = c.usage(); err != nil {
-		return err
-	}
+	begun := time.Now()
 	if err = sleep(ctx, r.Steady); err != nil {
 		return err
 	}
-	after, err := r.server.stats(ctx)
+	last, err := r.sample(ctx, c, begun)
 	if err != nil {
 		return err
 	}
-	now, err := c.usage()
-	if err != nil {
-		return err
-	}
-	f.SteadySeconds = time.Since(begun).Seconds()
-	f.SteadyCores = (now.cpu - used.cpu).Seconds() / f.SteadySeconds
-	f.ListsSteady = after.Traffic.Lists - before.Traffic.Lists
-	f.WatchRenewalsSteady = after.Traffic.Watches - before.Traffic.Watches
-	f.RequestsPerSecondSteady = float64(f.ListsSteady+after.Traffic.Others-before.Traffic.Others) / f.SteadySeconds
-	r.say("  controller, nothing changes: %d LISTs, %d watches renewed, %.3f other requests/s, %.3f cores",
+	before, after := first.done.Traffic, last.done.Traffic
+	f.SteadySeconds = last.at.Seconds()
+	f.SteadyCores = (last.used.cpu - first.used.cpu).Seconds() / f.SteadySeconds
+	f.ListsSteady, f.WatchRenewalsSteady = after.Lists-before.Lists, after.Watches-before.Watches
+	f.RequestsPerSecondSteady = float64(f.ListsSteady+after.Others-before.Others) / f.SteadySeconds
+	r.sayf("  controller, nothing changes: %d LISTs, %d watches renewed, %.3f other requests/s, %.3f cores",
 		f.ListsSteady, f.WatchRenewalsSteady, f.RequestsPerSecondSteady, f.SteadyCores)
 	return nil
 }
 
-// sample is the memory of a process at a time since the churn began.
+// sample is what a process has used and what the server has done, at a time since the churn began.
 type sample struct {
-	at  time.Duration
-	rss int64
+	at   time.Duration
+	used usage
+	done ServerStats
+}
+
+// sample looks at the controller and the server.
+func (r *run) sample(ctx context.Context, c *process, begun time.Time) (s sample, err error) {
+	if s.done, err = r.server.stats(ctx); err != nil {
+		return s, err
+	}
+	s.at = time.Since(begun)
+	s.used, err = c.usage()
+	return s, err
 }
 
 // churned measures the controller while Pods change.
@@ -90,15 +95,11 @@ func (r *run) churned(ctx context.Context, c *process, metrics scraper, p *Point
 	if err != nil {
 		return err
 	}
-	stats, err := r.server.stats(ctx)
-	if err != nil {
-		return err
-	}
-	used, err := c.usage()
-	if err != nil {
-		return err
-	}
 	begun := time.Now()
+	first, err := r.sample(ctx, c, begun)
+	if err != nil {
+		return err
+	}
 	if err = r.server.churn(ctx, r.How, r.churn); err != nil {
 		return err
 	}
@@ -106,34 +107,38 @@ func (r *run) churned(ctx context.Context, c *process, metrics scraper, p *Point
 	if err != nil {
 		return err
 	}
-	after, err := r.server.stats(ctx)
-	if err != nil {
-		return err
+	// The few changes that end what the churn began are not part of it.
+	during := slices.DeleteFunc(slices.Clone(samples), func(s sample) bool { return s.at > r.churn })
+	if len(during) < 2 {
+		return fmt.Errorf("a churn of %s is too short to measure: at least 3s", r.churn)
 	}
-	now, err := c.usage()
-	if err != nil {
-		return err
-	}
-	f := &p.Controller
-	f.ChurnSeconds = time.Since(begun).Seconds()
-	p.ControllerCores = (now.cpu - used.cpu).Seconds() / f.ChurnSeconds
-	f.ListsChurn = after.Traffic.Lists - stats.Traffic.Lists
-	f.WatchesExpired, f.MaxEventsBehind = after.Traffic.Expired, after.Traffic.MaxBehind
-	changes := after.Churn.PodChanges - stats.Churn.PodChanges
-	f.ChangesPerSecond = float64(changes) / f.ChurnSeconds
-	f.EventsPerSecond = float64(changes+after.Churn.Replacements-stats.Churn.Replacements+
-		after.Churn.SliceWrites-stats.Churn.SliceWrites+after.Churn.EndpointsWrites-stats.Churn.EndpointsWrites) / f.ChurnSeconds
-	f.GrowthBytes, f.GrowthBytesPerMinute = growth(samples, r.churn)
+	p.ControllerCores = p.Controller.churn(first, during)
+	p.Controller.GrowthBytes, p.Controller.GrowthBytesPerMinute = growth(during, r.churn)
 	if err = quiet(ctx, c); err != nil {
 		return err
 	}
 	return r.conclude(ctx, c, metrics, before, p)
 }
 
-// sampleEvery is how often memory is read during the churn.
+// churn fills in what happened during the churn and returns how many cores the controller used.
+func (f *ControllerFigures) churn(first sample, during []sample) (cores float64) {
+	last := during[len(during)-1]
+	seconds := (last.at - first.at).Seconds()
+	was, is := first.done.Churn, last.done.Churn
+	changes := is.PodChanges - was.PodChanges
+	events := changes + is.Replacements - was.Replacements + is.SliceWrites - was.SliceWrites + is.EndpointsWrites - was.EndpointsWrites
+	f.ChurnSeconds, f.ChangesPerSecond, f.EventsPerSecond = seconds, float64(changes)/seconds, float64(events)/seconds
+	asked, before := last.done.Traffic, first.done.Traffic
+	f.ListsChurn, f.WatchRenewalsChurn = asked.Lists-before.Lists, asked.Watches-before.Watches
+	f.RequestsPerSecondChurn = float64(f.ListsChurn+asked.Others-before.Others) / seconds
+	f.WatchesExpired, f.MaxEventsBehind = asked.Expired, asked.MaxBehind
+	return (last.used.cpu - first.used.cpu).Seconds() / seconds
+}
+
+// sampleEvery is how often the controller is looked at during the churn.
 const sampleEvery = time.Second
 
-// watched reads the memory of the controller until the churn has ended.
+// watched looks at the controller until the churn has ended.
 func (r *run) watched(ctx context.Context, c *process, begun time.Time) ([]sample, error) {
 	var samples []sample
 	said := begun
@@ -141,22 +146,18 @@ func (r *run) watched(ctx context.Context, c *process, begun time.Time) ([]sampl
 		if err := sleep(ctx, sampleEvery); err != nil {
 			return nil, err
 		}
-		used, err := c.usage()
+		s, err := r.sample(ctx, c, begun)
 		if err != nil {
 			return nil, err
 		}
-		samples = append(samples, sample{at: time.Since(begun), rss: used.rss})
-		stats, err := r.server.stats(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if !stats.Churn.Running {
+		samples = append(samples, s)
+		if !s.done.Churn.Running {
 			return samples, nil
 		}
 		if time.Since(said) > time.Minute {
 			said = time.Now()
-			r.say("  controller, %s of churn: %s, %d changes", time.Since(begun).Round(time.Second),
-				megabytes(float64(used.rss)), stats.Churn.PodChanges)
+			r.sayf("  controller, %s of churn: %s, %d changes", s.at.Round(time.Second),
+				megabytes(float64(s.used.rss)), s.done.Churn.PodChanges)
 		}
 	}
 }
@@ -176,7 +177,8 @@ func (r *run) conclude(ctx context.Context, c *process, metrics scraper, before 
 		return err
 	}
 	p.ControllerRSSBytes, p.Controller.RSSAfterChurnBytes = used.peak, used.rss
-	r.say("  controller, %.0f changes/s for %.0f s: %.2f cores, %s at most, growth %s a minute", p.Controller.ChangesPerSecond,
+	p.Controller.AnonymousAfterChurnBytes = used.anonymous
+	r.sayf("  controller, %.0f changes/s for %.0f s: %.2f cores, %s at most, growth %s a minute", p.Controller.ChangesPerSecond,
 		p.Controller.ChurnSeconds, p.ControllerCores, megabytes(float64(used.peak)), megabytes(p.Controller.GrowthBytesPerMinute))
 	return nil
 }
@@ -215,14 +217,14 @@ func growth(samples []sample, churn time.Duration) (bytes int64, perMinute float
 	var meanAt, meanRSS, covariance, variance float64
 	for _, s := range late {
 		meanAt += s.at.Minutes() / float64(len(late))
-		meanRSS += float64(s.rss) / float64(len(late))
+		meanRSS += float64(s.used.rss) / float64(len(late))
 	}
 	for _, s := range late {
 		d := s.at.Minutes() - meanAt
-		covariance += d * (float64(s.rss) - meanRSS)
+		covariance += d * (float64(s.used.rss) - meanRSS)
 		variance += d * d
 	}
-	return late[len(late)-1].rss - late[0].rss, covariance / variance
+	return late[len(late)-1].used.rss - late[0].used.rss, covariance / variance
 }
 
 // answers checks that a URL answers 200.

@@ -16,23 +16,23 @@ func (s *Server) discover(w http.ResponseWriter, r *http.Request) bool {
 	path := strings.Trim(r.URL.Path, "/")
 	parts := strings.Split(path, "/")
 	var answer any
-	is := runtime.TypeMeta{APIVersion: "v1"}
+	is := runtime.TypeMeta{APIVersion: coreVersion}
 	switch {
 	case path == "version":
 		answer = apiversion.Info{Major: "1", Minor: "37", GitVersion: "v1.37.2", Platform: "linux/amd64"}
 	case path == "api":
-		is.Kind, answer = "APIVersions", metav1.APIVersions{Versions: []string{"v1"}}
-	case path == "apis":
+		is.Kind, answer = "APIVersions", metav1.APIVersions{Versions: []string{coreVersion}}
+	case path == pathGroups:
 		is.Kind, answer = "APIGroupList", metav1.APIGroupList{Groups: s.groups()}
-	case parts[0] == "apis" && len(parts) == 2:
+	case parts[0] == pathGroups && len(parts) == 2:
 		i := slices.IndexFunc(s.groups(), func(g metav1.APIGroup) bool { return g.Name == parts[1] })
 		if i < 0 {
 			return false
 		}
 		is.Kind, answer = "APIGroup", s.groups()[i]
-	case parts[0] == "api" && len(parts) == 2, parts[0] == "apis" && len(parts) == 3:
+	case parts[0] == "api" && len(parts) == 2, parts[0] == pathGroups && len(parts) == 3:
 		gv := schema.GroupVersion{Version: parts[len(parts)-1]}
-		if parts[0] == "apis" {
+		if parts[0] == pathGroups {
 			gv.Group = parts[1]
 		}
 		is.Kind, answer = "APIResourceList", s.resources(gv)

@@ -3,14 +3,13 @@ package scale
 import (
 	"iter"
 
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-
-	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 )
 
 // object is what is served: everything that has metadata.
@@ -33,6 +32,17 @@ type kind struct {
 	table *table
 }
 
+// Names of the kinds in URLs.
+const (
+	resourcePods       = "pods"
+	resourceServices   = "services"
+	resourceEndpoints  = "endpoints"
+	resourceSlices     = "endpointslices"
+	resourceNodes      = "nodes"
+	resourceNamespaces = "namespaces"
+	resourcePolicies   = "endpointsyncpolicies"
+)
+
 // URLs of the kinds that the cluster changes, without a namespace.
 const (
 	podsURL      = "/api/v1/pods"
@@ -50,20 +60,20 @@ func (c *cluster) addKinds() {
 	ours := schema.GroupVersion{Group: "endpointsync.io", Version: "v1alpha1"}
 	leases, policies, channels := newTable(), newTable(), newTable()
 	c.kinds = []*kind{
-		{gv: core, resource: "pods", name: "Pod", namespaced: true, objects: c.podObjects, blank: blank[corev1.Pod]},
-		{gv: core, resource: "services", name: "Service", namespaced: true, objects: c.serviceObjects, blank: blank[corev1.Service]},
-		{gv: core, resource: "endpoints", name: "Endpoints", namespaced: true, objects: c.endpointsObjects, blank: blank[corev1.Endpoints]},
-		{gv: core, resource: "nodes", name: "Node", objects: c.nodeObjects, blank: blank[corev1.Node]},
-		{gv: core, resource: "namespaces", name: "Namespace", objects: c.namespaceObjects, blank: blank[corev1.Namespace]},
+		{gv: core, resource: resourcePods, name: "Pod", namespaced: true, objects: c.podObjects, blank: blank[corev1.Pod]},
+		{gv: core, resource: resourceServices, name: "Service", namespaced: true, objects: c.serviceObjects, blank: blank[corev1.Service]},
+		{gv: core, resource: resourceEndpoints, name: "Endpoints", namespaced: true, objects: c.endpointsObjects, blank: blank[corev1.Endpoints]},
+		{gv: core, resource: resourceNodes, name: "Node", objects: c.nodeObjects, blank: blank[corev1.Node]},
+		{gv: core, resource: resourceNamespaces, name: "Namespace", objects: c.namespaceObjects, blank: blank[corev1.Namespace]},
 		{
-			gv: discovery, resource: "endpointslices", name: "EndpointSlice", namespaced: true,
+			gv: discovery, resource: resourceSlices, name: "EndpointSlice", namespaced: true,
 			objects: c.sliceObjects, blank: blank[discoveryv1.EndpointSlice],
 		},
 		{
 			gv:       schema.GroupVersion{Group: "coordination.k8s.io", Version: "v1"},
 			resource: "leases", name: "Lease", namespaced: true, table: leases, blank: blank[coordinationv1.Lease],
 		},
-		{gv: ours, resource: "endpointsyncpolicies", name: "EndpointSyncPolicy", table: policies, blank: blank[v1alpha1.EndpointSyncPolicy]},
+		{gv: ours, resource: resourcePolicies, name: "EndpointSyncPolicy", table: policies, blank: blank[v1alpha1.EndpointSyncPolicy]},
 		{gv: ours, resource: "endpointsyncnodes", name: "EndpointSyncNode", table: channels, blank: blank[v1alpha1.EndpointSyncNode]},
 	}
 	c.byURL = map[string]*kind{}
@@ -75,6 +85,8 @@ func (c *cluster) addKinds() {
 		c.byURL[k.url()] = k
 	}
 	c.put(c.kind(leasesURL), c.kcmLease(c.born))
+	// A policy that only observes: the controller judges and reports, as it does where it is left on for ever.
+	c.put(c.kind(policiesURL), &v1alpha1.EndpointSyncPolicy{ObjectMeta: metav1.ObjectMeta{Name: "default"}})
 }
 
 // blank makes an empty object of a type, whose pointer is an object.

@@ -11,6 +11,25 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
+// Words that several objects share.
+const (
+	labelName      = "app.kubernetes.io/name"
+	labelInstance  = "app.kubernetes.io/instance"
+	labelComponent = "app.kubernetes.io/component"
+	labelVersion   = "app.kubernetes.io/version"
+	component      = "api"
+	appVersion     = "1.42.3"
+	production     = "-production"
+	portHTTP       = "http"
+	portMetrics    = "metrics"
+	volumeConfig   = "config"
+	coreVersion    = "v1"
+	kcm            = "kube-controller-manager"
+	shopImages     = "registry.example.com/shop/"
+	architecture   = "amd64"
+	linux          = "linux"
+)
+
 func (c *cluster) service(i int) *corev1.Service {
 	name := serviceName(i)
 	created := c.born.Add(-30 * 24 * time.Hour)
@@ -19,18 +38,18 @@ func (c *cluster) service(i int) *corev1.Service {
 		ResourceVersion: versionText(firstVersion - int64(i)), CreationTimestamp: metav1.NewTime(created),
 		Labels: serviceLabels(name),
 		Annotations: map[string]string{
-			"meta.helm.sh/release-name": name + "-production", "meta.helm.sh/release-namespace": c.namespaceName(i),
+			"meta.helm.sh/release-name": name + production, "meta.helm.sh/release-namespace": c.namespaceName(i),
 		},
-		ManagedFields: []metav1.ManagedFieldsEntry{managed("helm", "", "v1", created, serviceFields)},
+		ManagedFields: []metav1.ManagedFieldsEntry{managed("helm", "", coreVersion, created, serviceFields)},
 	}}
 	s.Spec = corev1.ServiceSpec{
 		Ports: []corev1.ServicePort{
-			{Name: "http", Protocol: corev1.ProtocolTCP, AppProtocol: new("http"), Port: 80, TargetPort: intstr.FromString("http")},
-			{Name: "metrics", Protocol: corev1.ProtocolTCP, Port: 9090, TargetPort: intstr.FromString("metrics")},
+			{Name: portHTTP, Protocol: corev1.ProtocolTCP, AppProtocol: new(portHTTP), Port: 80, TargetPort: intstr.FromString(portHTTP)},
+			{Name: portMetrics, Protocol: corev1.ProtocolTCP, Port: 9090, TargetPort: intstr.FromString(portMetrics)},
 		},
 		Selector: map[string]string{
-			"app.kubernetes.io/name": name, "app.kubernetes.io/instance": name + "-production",
-			"app.kubernetes.io/component": "api",
+			labelName: name, labelInstance: name + production,
+			labelComponent: component,
 		},
 		ClusterIP: clusterIP(i), ClusterIPs: []string{clusterIP(i)}, Type: corev1.ServiceTypeClusterIP,
 		SessionAffinity: corev1.ServiceAffinityNone, IPFamilies: []corev1.IPFamily{corev1.IPv4Protocol},
@@ -41,9 +60,9 @@ func (c *cluster) service(i int) *corev1.Service {
 
 func serviceLabels(name string) map[string]string {
 	return map[string]string{
-		"app.kubernetes.io/name": name, "app.kubernetes.io/instance": name + "-production",
-		"app.kubernetes.io/component": "api", "app.kubernetes.io/part-of": "shop",
-		"app.kubernetes.io/version": "1.42.3", "app.kubernetes.io/managed-by": "Helm",
+		labelName: name, labelInstance: name + production,
+		labelComponent: component, "app.kubernetes.io/part-of": "shop",
+		labelVersion: appVersion, "app.kubernetes.io/managed-by": "Helm",
 		"helm.sh/chart": "web-service-5.11.0",
 	}
 }
@@ -63,17 +82,17 @@ func (c *cluster) endpointSlice(i int, version int64, pods []podState) *discover
 			Labels:      labels,
 			Annotations: map[string]string{corev1.EndpointsLastChangeTriggerTime: changed.UTC().Format(time.RFC3339)},
 			OwnerReferences: []metav1.OwnerReference{{
-				APIVersion: "v1", Kind: "Service", Name: name, UID: types.UID(uuid(c.key, saltService, uint64(i))),
+				APIVersion: coreVersion, Kind: "Service", Name: name, UID: types.UID(uuid(c.key, saltService, uint64(i))),
 				Controller: new(true), BlockOwnerDeletion: new(true),
 			}},
 			ManagedFields: []metav1.ManagedFieldsEntry{
-				managed("kube-controller-manager", "", "discovery.k8s.io/v1", changed, sliceFields),
+				managed(kcm, "", "discovery.k8s.io/v1", changed, sliceFields),
 			},
 		},
 		AddressType: discoveryv1.AddressTypeIPv4,
 		Ports: []discoveryv1.EndpointPort{
-			{Name: new("http"), Protocol: new(corev1.ProtocolTCP), Port: new(int32(8080)), AppProtocol: new("http")},
-			{Name: new("metrics"), Protocol: new(corev1.ProtocolTCP), Port: new(int32(9090))},
+			{Name: new(portHTTP), Protocol: new(corev1.ProtocolTCP), Port: new(int32(8080)), AppProtocol: new(portHTTP)},
+			{Name: new(portMetrics), Protocol: new(corev1.ProtocolTCP), Port: new(int32(9090))},
 		},
 		Endpoints: make([]discoveryv1.Endpoint, 0, len(pods)),
 	}
@@ -105,12 +124,12 @@ func (c *cluster) endpointsOf(i int, version int64, pods []podState) *corev1.End
 		Labels:      labels,
 		Annotations: map[string]string{corev1.EndpointsLastChangeTriggerTime: changed.UTC().Format(time.RFC3339)},
 		ManagedFields: []metav1.ManagedFieldsEntry{
-			managed("kube-controller-manager", "", "v1", changed, endpointsFields),
+			managed(kcm, "", coreVersion, changed, endpointsFields),
 		},
 	}}
 	subset := corev1.EndpointSubset{Ports: []corev1.EndpointPort{
-		{Name: "http", Port: 8080, Protocol: corev1.ProtocolTCP, AppProtocol: new("http")},
-		{Name: "metrics", Port: 9090, Protocol: corev1.ProtocolTCP},
+		{Name: portHTTP, Port: 8080, Protocol: corev1.ProtocolTCP, AppProtocol: new(portHTTP)},
+		{Name: portMetrics, Port: 9090, Protocol: corev1.ProtocolTCP},
 	}}
 	from, _ := c.podsOf(i)
 	for j, s := range pods {
@@ -182,17 +201,17 @@ func (c *cluster) node(i int, version int64) *corev1.Node {
 			Name: name, UID: types.UID(uuid(c.key, saltNode, uint64(i))), ResourceVersion: versionText(version),
 			CreationTimestamp: metav1.NewTime(created),
 			Labels: map[string]string{
-				"beta.kubernetes.io/arch": "amd64", "beta.kubernetes.io/os": "linux", corev1.LabelArchStable: "amd64",
-				corev1.LabelOSStable: "linux", corev1.LabelHostname: name, corev1.LabelInstanceTypeStable: "m7i.8xlarge",
+				"beta.kubernetes.io/arch": architecture, "beta.kubernetes.io/os": linux, corev1.LabelArchStable: architecture,
+				corev1.LabelOSStable: linux, corev1.LabelHostname: name, corev1.LabelInstanceTypeStable: "m7i.8xlarge",
 				corev1.LabelTopologyRegion: "eu-central-1", corev1.LabelTopologyZone: zoneOf(i), "node-pool": "general",
 			},
 			Annotations: map[string]string{
 				"csi.volume.kubernetes.io/nodeid":                        `{"ebs.csi.aws.com":"i-` + digest(uint64(i))[:17] + `"}`,
 				"node.alpha.kubernetes.io/ttl":                           "30",
 				"projectcalico.org/IPv4Address":                          ip + "/20",
-				"volumes.kubernetes.io/controller-managed-attach-detach": "true",
+				"volumes.kubernetes.io/controller-managed-attach-detach": yes,
 			},
-			ManagedFields: []metav1.ManagedFieldsEntry{managed("kubelet", "status", "v1", now, nodeFields)},
+			ManagedFields: []metav1.ManagedFieldsEntry{managed("kubelet", "status", coreVersion, now, nodeFields)},
 		},
 		Spec: corev1.NodeSpec{PodCIDR: "10.0.0.0/24", ProviderID: "aws:///" + zoneOf(i) + "/i-" + digest(uint64(i))[:17]},
 	}
@@ -203,14 +222,15 @@ func (c *cluster) node(i int, version int64) *corev1.Node {
 	n.Status = corev1.NodeStatus{
 		Capacity: capacity, Allocatable: capacity,
 		Addresses: []corev1.NodeAddress{
-			{Type: corev1.NodeInternalIP, Address: ip}, {Type: corev1.NodeHostName, Address: name},
+			{Type: corev1.NodeInternalIP, Address: ip},
+			{Type: corev1.NodeHostName, Address: name},
 			{Type: corev1.NodeInternalDNS, Address: name},
 		},
 		DaemonEndpoints: corev1.NodeDaemonEndpoints{KubeletEndpoint: corev1.DaemonEndpoint{Port: 10250}},
 		NodeInfo: corev1.NodeSystemInfo{
 			MachineID: digest(uint64(i))[:32], SystemUUID: uuid(uint64(i)), BootID: uuid(uint64(i), 1), KernelVersion: "6.12.40-63.114.amzn2023.x86_64",
 			OSImage: "Amazon Linux 2023.9", ContainerRuntimeVersion: "containerd://2.1.4", KubeletVersion: "v1.37.2",
-			OperatingSystem: "linux", Architecture: "amd64",
+			OperatingSystem: linux, Architecture: architecture,
 		},
 	}
 	for _, of := range []corev1.NodeConditionType{
@@ -229,8 +249,8 @@ func (c *cluster) node(i int, version int64) *corev1.Node {
 		image := serviceName(int(mix(c.key, saltNode, uint64(i), uint64(j)) % uint64(c.Services)))
 		n.Status.Images = append(n.Status.Images, corev1.ContainerImage{
 			Names: []string{
-				"registry.example.com/shop/" + image + "@sha256:" + digest(saltImage, uint64(j)),
-				"registry.example.com/shop/" + image + ":1.42.3",
+				shopImages + image + "@sha256:" + digest(saltImage, uint64(j)),
+				shopImages + image + ":1.42.3",
 			},
 			SizeBytes: 48_000_000 + int64(j)*1_234_567,
 		})

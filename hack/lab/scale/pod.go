@@ -23,7 +23,7 @@ func (c *cluster) pod(i int, s podState) *corev1.Pod {
 	if s.phase == pending {
 		p.Status = corev1.PodStatus{
 			Phase: corev1.PodPending, QOSClass: corev1.PodQOSBurstable,
-			Conditions: []corev1.PodCondition{condition(corev1.PodScheduled, true, time.Unix(s.changed, 0))},
+			Conditions: []corev1.PodCondition{condition(corev1.PodScheduled, time.Unix(s.changed, 0))},
 		}
 		return p
 	}
@@ -39,13 +39,13 @@ func (c *cluster) podMeta(i int, s podState) metav1.ObjectMeta {
 		UID: types.UID(c.podUID(i, s.life)), ResourceVersion: versionText(s.version),
 		Generation: 1, CreationTimestamp: metav1.NewTime(started),
 		Labels: map[string]string{
-			"app.kubernetes.io/name": name, "app.kubernetes.io/instance": name + "-production",
-			"app.kubernetes.io/component": "api", "app.kubernetes.io/version": "1.42.3",
+			labelName: name, labelInstance: name + production,
+			labelComponent: component, labelVersion: appVersion,
 			"pod-template-hash": suffix(9, c.key, saltReplicaSet, uint64(service)),
 		},
 		Annotations: map[string]string{
 			"checksum/config":      digest(c.key, saltService, uint64(service)),
-			"prometheus.io/scrape": "true", "prometheus.io/port": "9090",
+			"prometheus.io/scrape": yes, "prometheus.io/port": "9090",
 		},
 		OwnerReferences: []metav1.OwnerReference{{
 			APIVersion: "apps/v1", Kind: "ReplicaSet", Name: c.replicaSetName(service),
@@ -54,12 +54,12 @@ func (c *cluster) podMeta(i int, s podState) metav1.ObjectMeta {
 		}},
 	}
 	meta.ManagedFields = []metav1.ManagedFieldsEntry{
-		managed("kube-controller-manager", "", "v1", started, podFieldsOfOwner),
+		managed(kcm, "", coreVersion, started, podFieldsOfOwner),
 	}
 	if s.phase == pending {
 		return meta
 	}
-	meta.ManagedFields = append(meta.ManagedFields, managed("kubelet", "status", "v1", time.Unix(s.changed, 0),
+	meta.ManagedFields = append(meta.ManagedFields, managed("kubelet", "status", coreVersion, time.Unix(s.changed, 0),
 		strings.Replace(podFieldsOfKubelet, "IP", podIP(i, s.life), 1)))
 	if s.phase == terminating {
 		meta.DeletionTimestamp = &metav1.Time{Time: time.Unix(s.changed+45, 0)}
@@ -80,14 +80,14 @@ func (c *cluster) started(s podState) time.Time {
 func managed(by, subresource, version string, at time.Time, fields string) metav1.ManagedFieldsEntry {
 	return metav1.ManagedFieldsEntry{
 		Manager: by, Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: version, Subresource: subresource,
-		Time: &metav1.Time{Time: at}, FieldsType: "FieldsV1", FieldsV1: &metav1.FieldsV1{Raw: []byte(fields)},
+		Time: &metav1.Time{Time: at}, FieldsType: "FieldsV1", FieldsV1: metav1.NewFieldsV1(fields),
 	}
 }
 
 func podSpec(namespace, name string) corev1.PodSpec {
 	return corev1.PodSpec{
 		Volumes: []corev1.Volume{
-			{Name: "config", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
+			{Name: volumeConfig, VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
 				LocalObjectReference: corev1.LocalObjectReference{Name: name + "-config"}, DefaultMode: new(int32(420)),
 			}}},
 			{Name: "tmp", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
@@ -120,17 +120,17 @@ func server(namespace, name string) corev1.Container {
 	health := func(path string, failures int32) *corev1.Probe {
 		return &corev1.Probe{
 			ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{
-				Path: path, Port: intstr.FromString("http"), Scheme: corev1.URISchemeHTTP,
+				Path: path, Port: intstr.FromString(portHTTP), Scheme: corev1.URISchemeHTTP,
 			}},
 			TimeoutSeconds: 2, PeriodSeconds: 5, SuccessThreshold: 1, FailureThreshold: failures,
 		}
 	}
 	return corev1.Container{
-		Name: "server", Image: "registry.example.com/shop/" + name + ":1.42.3",
+		Name: "server", Image: shopImages + name + ":1.42.3",
 		Args: []string{"serve", "--config=/etc/" + name + "/config.yaml", "--log-format=json"},
 		Ports: []corev1.ContainerPort{
-			{Name: "http", ContainerPort: 8080, Protocol: corev1.ProtocolTCP},
-			{Name: "metrics", ContainerPort: 9090, Protocol: corev1.ProtocolTCP},
+			{Name: portHTTP, ContainerPort: 8080, Protocol: corev1.ProtocolTCP},
+			{Name: portMetrics, ContainerPort: 9090, Protocol: corev1.ProtocolTCP},
 		},
 		Env: []corev1.EnvVar{
 			fieldEnv("POD_NAME", "metadata.name"), fieldEnv("POD_NAMESPACE", "metadata.namespace"),
@@ -142,7 +142,7 @@ func server(namespace, name string) corev1.Container {
 		},
 		Resources: requirements("250m", "512Mi"),
 		VolumeMounts: []corev1.VolumeMount{
-			{Name: "config", ReadOnly: true, MountPath: "/etc/" + name}, {Name: "tmp", MountPath: "/tmp"},
+			{Name: volumeConfig, ReadOnly: true, MountPath: "/etc/" + name}, {Name: "tmp", MountPath: "/tmp"},
 		},
 		LivenessProbe: health("/healthz", 6), ReadinessProbe: health("/readyz", 3),
 		TerminationMessagePath: "/dev/termination-log", TerminationMessagePolicy: corev1.TerminationMessageReadFile,
@@ -159,7 +159,7 @@ func proxy(name string) corev1.Container {
 			{Name: "mesh", ContainerPort: 15006, Protocol: corev1.ProtocolTCP},
 		},
 		Resources:    requirements("50m", "128Mi"),
-		VolumeMounts: []corev1.VolumeMount{{Name: "config", ReadOnly: true, MountPath: "/etc/envoy"}},
+		VolumeMounts: []corev1.VolumeMount{{Name: volumeConfig, ReadOnly: true, MountPath: "/etc/envoy"}},
 		ReadinessProbe: &corev1.Probe{
 			ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{
 				Path: "/ready", Port: intstr.FromInt32(15000), Scheme: corev1.URISchemeHTTP,
@@ -173,7 +173,7 @@ func proxy(name string) corev1.Container {
 
 func fieldEnv(name, path string) corev1.EnvVar {
 	return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{
-		FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: path},
+		FieldRef: &corev1.ObjectFieldSelector{APIVersion: coreVersion, FieldPath: path},
 	}}
 }
 
@@ -201,7 +201,7 @@ func addTokens(spec *corev1.PodSpec, volume string) {
 				Items:                []corev1.KeyToPath{{Key: "ca.crt", Path: "ca.crt"}},
 			}},
 			{DownwardAPI: &corev1.DownwardAPIProjection{Items: []corev1.DownwardAPIVolumeFile{{
-				Path: "namespace", FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.namespace"},
+				Path: "namespace", FieldRef: &corev1.ObjectFieldSelector{APIVersion: coreVersion, FieldPath: "metadata.namespace"},
 			}}}},
 		}},
 	}})
@@ -214,23 +214,20 @@ func addTokens(spec *corev1.PodSpec, volume string) {
 
 func (c *cluster) podStatus(i int, s podState) corev1.PodStatus {
 	started, changed := c.started(s), time.Unix(s.changed, 0)
-	serves := s.phase != notReady
 	node, name := c.nodeOf(i, s.life), serviceName(serviceOf(i))
-	unready := corev1.PodCondition{}
-	if !serves {
-		unready.Reason, unready.Message = "ContainersNotReady", "containers with unready status: [server]"
+	isReady := condition(corev1.PodReady, changed)
+	if s.phase == notReady {
+		isReady.Status = corev1.ConditionFalse
+		isReady.Reason, isReady.Message = "ContainersNotReady", "containers with unready status: [server]"
 	}
-	because := func(is corev1.PodCondition) corev1.PodCondition {
-		is.Reason, is.Message = unready.Reason, unready.Message
-		return is
-	}
+	containersReady := isReady
+	containersReady.Type = corev1.ContainersReady
 	return corev1.PodStatus{
 		ObservedGeneration: 1,
 		Phase:              corev1.PodRunning,
 		Conditions: []corev1.PodCondition{
-			condition(corev1.PodReadyToStartContainers, true, started), condition(corev1.PodInitialized, true, started),
-			because(condition(corev1.PodReady, serves, changed)), because(condition(corev1.ContainersReady, serves, changed)),
-			condition(corev1.PodScheduled, true, started),
+			condition(corev1.PodReadyToStartContainers, started), condition(corev1.PodInitialized, started),
+			isReady, containersReady, condition(corev1.PodScheduled, started),
 		},
 		HostIP: nodeIP(node), HostIPs: []corev1.HostIP{{IP: nodeIP(node)}},
 		PodIP: podIP(i, s.life), PodIPs: []corev1.PodIP{{IP: podIP(i, s.life)}},
@@ -242,8 +239,8 @@ func (c *cluster) podStatus(i int, s podState) corev1.PodStatus {
 				ContainerID: "containerd://" + digest(c.key, saltContainer, uint64(i), uint64(s.life), 1),
 			}, started),
 			containerStatus(corev1.ContainerStatus{
-				Name: "server", Image: "registry.example.com/shop/" + name + ":1.42.3", Ready: serves,
-				ImageID:     "registry.example.com/shop/" + name + "@sha256:" + digest(saltImage, uint64(serviceOf(i))),
+				Name: "server", Image: shopImages + name + ":1.42.3", Ready: s.phase != notReady,
+				ImageID:     shopImages + name + "@sha256:" + digest(saltImage, uint64(serviceOf(i))),
 				ContainerID: "containerd://" + digest(c.key, saltContainer, uint64(i), uint64(s.life), 2),
 			}, started),
 		},
@@ -251,12 +248,9 @@ func (c *cluster) podStatus(i int, s podState) corev1.PodStatus {
 	}
 }
 
-func condition(of corev1.PodConditionType, is bool, since time.Time) corev1.PodCondition {
-	c := corev1.PodCondition{Type: of, Status: corev1.ConditionFalse, LastTransitionTime: metav1.NewTime(since), ObservedGeneration: 1}
-	if is {
-		c.Status = corev1.ConditionTrue
-	}
-	return c
+// condition is one that is met.
+func condition(of corev1.PodConditionType, since time.Time) corev1.PodCondition {
+	return corev1.PodCondition{Type: of, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(since), ObservedGeneration: 1}
 }
 
 func containerStatus(s corev1.ContainerStatus, started time.Time) corev1.ContainerStatus {

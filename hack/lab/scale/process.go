@@ -25,8 +25,8 @@ type process struct {
 	done chan struct{}
 }
 
-// start runs a program, its output in a log. It goes with this process, however that ends.
-func start(name, log, binary string, args ...string) (*process, error) {
+// start runs a program, its output in a log. It goes with this process, however that ends, and not with ctx: it has to be stopped.
+func start(ctx context.Context, name, log, binary string, args ...string) (*process, error) {
 	if err := os.MkdirAll(filepath.Dir(log), 0o755); err != nil {
 		return nil, err
 	}
@@ -34,7 +34,7 @@ func start(name, log, binary string, args ...string) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(context.Background(), binary, args...)
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), binary, args...)
 	cmd.Stdout, cmd.Stderr, cmd.Env = file, file, environment()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err = errors.Join(cmd.Start(), file.Close()); err != nil {
@@ -70,9 +70,10 @@ func (p *process) stop() error {
 
 // usage is what a process has used.
 type usage struct {
-	rss  int64         // bytes now
-	peak int64         // bytes at most, ever (VmHWM)
-	cpu  time.Duration // of all its threads
+	rss       int64         // bytes now
+	peak      int64         // bytes at most, ever (VmHWM)
+	anonymous int64         // bytes now without its program and other files
+	cpu       time.Duration // of all its threads
 }
 
 // clockTick is the unit of times in /proc (USER_HZ, 100 on every platform that Go runs on).
@@ -105,7 +106,7 @@ func parseUsage(status, stat string) (usage, error) {
 	var u usage
 	for line := range strings.Lines(status) {
 		name, value, _ := strings.Cut(line, ":")
-		into := map[string]*int64{"VmRSS": &u.rss, "VmHWM": &u.peak}[name]
+		into := map[string]*int64{"VmRSS": &u.rss, "VmHWM": &u.peak, "RssAnon": &u.anonymous}[name]
 		if into == nil {
 			continue
 		}

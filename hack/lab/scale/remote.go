@@ -33,7 +33,7 @@ func startServer(ctx context.Context, o Options, shape Shape, logs string) (*rem
 		return nil, err
 	}
 	var err error
-	r.process, err = start("server", filepath.Join(logs, "server.log"), o.Lab,
+	r.process, err = start(ctx, "server", filepath.Join(logs, "server.log"), o.Lab,
 		"scale", "serve", "--pods", strconv.Itoa(shape.Pods), "--kubeconfig", r.kubeconfig)
 	if err != nil {
 		return nil, err

@@ -33,7 +33,7 @@ type Point struct {
 
 // ControllerFigures are details of the controller's run.
 type ControllerFigures struct {
-	SyncSeconds        float64 `json:"syncSeconds"`   // from the start to the end of the work on the first lists
+	SyncSeconds        float64 `json:"syncSeconds"`    // from the start to the end of the work on the first lists
 	SyncedRSSBytes     int64   `json:"syncedRSSBytes"` // when that was done
 	SyncedPeakRSSBytes int64   `json:"syncedPeakRSSBytes"`
 	SyncCPUSeconds     float64 `json:"syncCPUSeconds"`
@@ -44,17 +44,20 @@ type ControllerFigures struct {
 	WatchRenewalsSteady     int64   `json:"watchRenewalsSteady"`
 	RequestsPerSecondSteady float64 `json:"requestsPerSecondSteady"` // without renewals of watches
 
-	ChurnSeconds         float64             `json:"churnSeconds"`
-	ChangesPerSecond     float64             `json:"changesPerSecond"`
-	EventsPerSecond      float64             `json:"eventsPerSecond"` // Pods, slices and Endpoints
-	ListsChurn           int64               `json:"listsChurn"`
-	WatchesExpired       int64               `json:"watchesExpired"`
-	MaxEventsBehind      int64               `json:"maxEventsBehind"` // that a watch had still to be sent
-	RSSAfterChurnBytes   int64               `json:"rssAfterChurnBytes"`
-	GrowthBytes          int64               `json:"growthBytes"`          // from the end of the first minute, or half, to the end
-	GrowthBytesPerMinute float64             `json:"growthBytesPerMinute"` // slope of the straight line through the samples since
-	P99DelayByKind       map[string]*float64 `json:"p99DelaySecondsByKind"`
-	OpenChangesAfter     *float64            `json:"openChangesAfterChurn"`
+	ChurnSeconds             float64             `json:"churnSeconds"`
+	ChangesPerSecond         float64             `json:"changesPerSecond"`
+	EventsPerSecond          float64             `json:"eventsPerSecond"` // Pods, slices and Endpoints
+	ListsChurn               int64               `json:"listsChurn"`
+	WatchRenewalsChurn       int64               `json:"watchRenewalsChurn"`
+	RequestsPerSecondChurn   float64             `json:"requestsPerSecondChurn"` // without renewals of watches
+	WatchesExpired           int64               `json:"watchesExpired"`
+	MaxEventsBehind          int64               `json:"maxEventsBehind"` // that a watch had still to be sent
+	RSSAfterChurnBytes       int64               `json:"rssAfterChurnBytes"`
+	AnonymousAfterChurnBytes int64               `json:"anonymousAfterChurnBytes"` // of that, without its program
+	GrowthBytes              int64               `json:"growthBytes"`              // from the end of the first minute, or half, to the end
+	GrowthBytesPerMinute     float64             `json:"growthBytesPerMinute"`     // slope of the straight line through the samples since
+	P99DelayByKind           map[string]*float64 `json:"p99DelaySecondsByKind"`
+	OpenChangesAfter         *float64            `json:"openChangesAfterChurn"`
 }
 
 // RivalFigures are details of a rival's run.

@@ -23,6 +23,8 @@ type Options struct {
 	// Churn is how long Pods change in the largest cluster; in the others it is 30 seconds at most.
 	Churn time.Duration
 	How   Churn
+	// Settle lets garbage collection and its scavenger come to rest before a rival is measured.
+	Settle time.Duration
 	// Progress hears how far the benchmark is.
 	Progress io.Writer
 }
@@ -47,7 +49,7 @@ func Run(ctx context.Context, o Options, table io.Writer) error {
 			return fmt.Errorf("write the result: %w", err)
 		}
 	}
-	o.say("benchmark of the tracker")
+	o.sayf("benchmark of the tracker")
 	var err error
 	if result.Tracker, err = benchmark(ctx, o.Root); err != nil {
 		return err
@@ -58,7 +60,7 @@ func Run(ctx context.Context, o Options, table io.Writer) error {
 	return result.print(table)
 }
 
-func (o Options) say(format string, values ...any) {
+func (o Options) sayf(format string, values ...any) {
 	_, _ = fmt.Fprintf(o.Progress, time.Now().Format(time.TimeOnly)+" "+format+"\n", values...)
 }
 
@@ -73,7 +75,7 @@ type run struct {
 
 // point measures the controller and the rivals, one after the other, against one server.
 func (r *run) point(ctx context.Context) (p Point, err error) {
-	r.say("%d Pods, %d Services, %d nodes: starting the synthetic API server", r.shape.Pods, r.shape.Services, r.shape.Nodes)
+	r.sayf("%d Pods, %d Services, %d nodes: starting the synthetic API server", r.shape.Pods, r.shape.Services, r.shape.Nodes)
 	if r.server, err = startServer(ctx, r.Options, r.shape, r.logs); err != nil {
 		return p, err
 	}
@@ -99,7 +101,7 @@ func (r *run) rival(ctx context.Context, which Rival) (peak int64, figures Rival
 		return 0, figures, err
 	}
 	begun := time.Now()
-	p, err := start(string(which), filepath.Join(r.logs, string(which)+".log"), r.Lab,
+	p, err := start(ctx, string(which), filepath.Join(r.logs, string(which)+".log"), r.Lab,
 		"scale", "hold", string(which), "--kubeconfig", r.server.kubeconfig)
 	if err != nil {
 		return 0, figures, err
@@ -109,7 +111,7 @@ func (r *run) rival(ctx context.Context, which Rival) (peak int64, figures Rival
 		return 0, figures, err
 	}
 	figures.SyncSeconds = time.Since(begun).Seconds() - quietFor.Seconds()
-	if err = sleep(ctx, settleFor); err != nil {
+	if err = sleep(ctx, r.Settle); err != nil {
 		return 0, figures, err
 	}
 	used, err := p.usage()
@@ -121,19 +123,19 @@ func (r *run) rival(ctx context.Context, which Rival) (peak int64, figures Rival
 		return 0, figures, err
 	}
 	figures.SettledRSSBytes, figures.Lists = used.rss, stats.Traffic.Lists
-	r.say("  %s: %s at most, %s settled, synced in %.1f s", which, megabytes(float64(used.peak)),
+	r.sayf("  %s: %s at most, %s settled, synced in %.1f s", which, megabytes(float64(used.peak)),
 		megabytes(float64(used.rss)), figures.SyncSeconds)
 	return used.peak, figures, nil
 }
 
 // rivalKinds are what rivals follow.
 func rivalKinds() []string {
-	return []string{"pods", "services", "endpointslices", "endpoints", "nodes", "namespaces"}
+	return []string{resourcePods, resourceServices, resourceSlices, resourceEndpoints, resourceNodes, resourceNamespaces}
 }
 
 // controllerKinds are what the controller must have before anything is measured.
 func controllerKinds() []string {
-	return []string{"pods", "services", "endpointslices", "endpoints", "namespaces"}
+	return append(rivalKinds(), resourcePolicies)
 }
 
 const (
@@ -143,8 +145,6 @@ const (
 	// how little that is.
 	quietFor   = 3 * time.Second
 	quietCores = 0.1
-	// settleFor lets garbage collection and its scavenger come to rest.
-	settleFor = 10 * time.Second
 	// syncLimit is how long the first lists may take.
 	syncLimit = 10 * time.Minute
 )

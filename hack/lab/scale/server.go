@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"net"
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -32,27 +34,41 @@ type Server struct {
 	cluster *cluster
 	churner *churner
 	traffic *traffic
-	running context.Context
+	orders  chan order // churns that were asked for
 }
 
-// NewServer makes a cluster and its server, both of which stop when ctx ends.
-func NewServer(ctx context.Context, shape Shape) *Server {
+// NewServer makes a cluster and its server.
+func NewServer(shape Shape) *Server {
 	c := newCluster(shape, time.Now())
-	s := &Server{cluster: c, churner: newChurner(c), traffic: newTraffic(), running: ctx}
-	go c.idle(ctx)
-	return s
+	return &Server{cluster: c, churner: newChurner(c), traffic: newTraffic(), orders: make(chan order, 1)}
 }
 
-// Serve answers on a listener until the context of the server ends.
-func (s *Server) Serve(listener net.Listener, identity Identity) error {
-	h := &http.Server{Handler: s, TLSConfig: identity.config(), ReadHeaderTimeout: 10 * time.Second}
-	stop := context.AfterFunc(s.running, func() { _ = h.Close() })
+// Serve answers on a listener until ctx ends; nothing of it runs after it has returned.
+func (s *Server) Serve(ctx context.Context, listener net.Listener, identity Identity) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	running.Go(func() { s.cluster.idle(ctx) })
+	running.Go(func() { s.obey(ctx) })
+	defer running.Wait()
+	defer cancel()
+	h := &http.Server{
+		Handler: s, TLSConfig: identity.config(), ReadHeaderTimeout: 10 * time.Second,
+		BaseContext: func(net.Listener) context.Context { return ctx },
+	}
+	stop := context.AfterFunc(ctx, func() { _ = h.Close() })
 	defer stop()
 	if err := h.ServeTLS(listener, "", ""); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve the synthetic API: %w", err)
 	}
 	return nil
 }
+
+// Words that URLs and objects have.
+const (
+	pathGroups = "apis"
+	yes        = "true"
+	anybody    = "lab" // whoever asks
+)
 
 // request is a request for objects of a kind.
 type request struct {
@@ -109,10 +125,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, req *request) {
 	case req.name != "":
 		s.traffic.count("GET " + resource)
 		s.get(w, req)
-	case (watch == "true" || watch == "1") && req.param("sendInitialEvents") == "true":
+	case (watch == yes || watch == "1") && req.param("sendInitialEvents") == yes:
 		s.traffic.list("WATCHLIST " + resource)
 		s.watch(w, r, req)
-	case watch == "true" || watch == "1":
+	case watch == yes || watch == "1":
 		s.traffic.watch("WATCH " + resource)
 		s.watch(w, r, req)
 	default:
@@ -125,7 +141,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, req *request) {
 func (s *Server) parse(r *http.Request) (*request, error) {
 	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
 	base := 2 // api/v1
-	if parts[0] == "apis" {
+	if parts[0] == pathGroups {
 		base = 3
 	}
 	notFound := apierrors.NewNotFound(schema.GroupResource{Resource: r.URL.Path}, "")
@@ -133,7 +149,7 @@ func (s *Server) parse(r *http.Request) (*request, error) {
 		return nil, notFound
 	}
 	req, rest := &request{query: r.URL.Query()}, parts[base:]
-	if rest[0] == "namespaces" && len(rest) > 2 {
+	if rest[0] == resourceNamespaces && len(rest) > 2 {
 		req.namespace, rest = rest[1], rest[2:]
 	}
 	k := s.cluster.kind("/" + strings.Join(parts[:base], "/") + "/" + rest[0])
@@ -181,50 +197,57 @@ func (s *Server) send(w http.ResponseWriter, req *request, status int, o object)
 	_, _ = w.Write(body) // A client that has gone needs no answer.
 }
 
-// list answers a LIST: in pages if the client asks for them, and for a version of its choice, which the server's cache
-// cannot page (k8s.io/apiserver ignores the limit of a list with resourceVersion "0").
+// list answers a LIST: in pages if the client asks for them, but for resource version "0", which the cache of an API
+// server answers without regard to the limit (k8s.io/apiserver).
 func (s *Server) list(w http.ResponseWriter, req *request) {
-	limit, _ := strconv.Atoi(req.param("limit"))
-	if req.param("resourceVersion") == "0" {
-		limit = 0
+	limit, skip := 0, 0
+	if text := req.param("limit"); text != "" && req.param("resourceVersion") != "0" {
+		limit, _ = strconv.Atoi(text) // No number is no limit.
 	}
-	skip, _ := strconv.Atoi(req.param("continue"))
+	if token := req.param("continue"); token != "" {
+		var err error
+		if skip, err = strconv.Atoi(token); err != nil {
+			fail(w, apierrors.NewBadRequest("continue is not a token of this server"))
+			return
+		}
+	}
 	s.cluster.mu.Lock()
 	version, all := s.cluster.version, req.kind.objects()
 	s.cluster.mu.Unlock()
 	p := page{
 		version: versionText(version), item: req.encoding.typeOf(req.kind, ""), is: req.encoding.typeOf(req.kind, "List"),
+		objects: req.some(all, skip, limit),
 	}
-	matching := 0
-	for o := range all {
-		if limit == 0 || matching > skip+limit {
-			break
-		}
-		if req.wants(o) {
-			matching++
-		}
-	}
-	if limit > 0 && matching > skip+limit {
+	if limit > 0 && !empty(req.some(all, skip+limit, 1)) {
 		p.next = strconv.Itoa(skip + limit)
 	}
-	p.objects = func(yield func(object) bool) {
+	w.Header().Set("Content-Type", req.encoding.contentType())
+	if err := req.encoding.list(w, p); err == nil { // Else the client has gone.
+		s.traffic.synced(req.kind.resource)
+	}
+}
+
+// some are the objects that are asked for, without the first few and up to a limit (0: none).
+func (r *request) some(all iter.Seq[object], skip, limit int) iter.Seq[object] {
+	return func(yield func(object) bool) {
 		n := 0
 		for o := range all {
-			if !req.wants(o) {
+			if !r.wants(o) {
 				continue
 			}
-			if n++; n <= skip {
-				continue
-			}
-			if limit > 0 && n > skip+limit || !yield(o) {
+			n++
+			if limit > 0 && n > skip+limit || n > skip && !yield(o) {
 				return
 			}
 		}
 	}
-	w.Header().Set("Content-Type", req.encoding.contentType())
-	if err := req.encoding.list(w, p); err == nil {
-		s.traffic.synced(req.kind.resource)
+}
+
+func empty(objects iter.Seq[object]) bool {
+	for range objects {
+		return false
 	}
+	return true
 }
 
 // write changes the objects that clients may change; those of the synthetic cluster are read-only.
@@ -234,34 +257,17 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, req *request) {
 		fail(w, apierrors.NewMethodNotSupported(schema.GroupResource{Resource: k.resource}, r.Method))
 		return
 	}
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		fail(w, apierrors.NewBadRequest(err.Error()))
-		return
-	}
-	key := types.NamespacedName{Namespace: req.namespace, Name: req.name}
 	if r.Method == http.MethodDelete {
-		if !s.cluster.take(k, key) {
+		if !s.cluster.take(k, types.NamespacedName{Namespace: req.namespace, Name: req.name}) {
 			fail(w, req.notFound())
 			return
 		}
 		sendJSON(w, http.StatusOK, metav1.Status{Status: metav1.StatusSuccess})
 		return
 	}
-	after := k.blank()
-	if r.Method == http.MethodPatch {
-		before := s.cluster.named(k, req.namespace, req.name)
-		if before == nil {
-			fail(w, req.notFound())
-			return
-		}
-		after, err = k.merged(before, body)
-	} else {
-		err = decode(k, body, after)
-		after.SetNamespace(req.namespace)
-	}
+	after, err := s.written(r, req)
 	if err != nil {
-		fail(w, apierrors.NewBadRequest(err.Error()))
+		fail(w, err)
 		return
 	}
 	s.cluster.put(k, after)
@@ -270,6 +276,31 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, req *request) {
 		status = http.StatusCreated
 	}
 	s.send(w, req, status, after)
+}
+
+// written is the object that a client creates, puts in the place of another, or patches.
+func (s *Server) written(r *http.Request, req *request) (object, error) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	if r.Method == http.MethodPatch {
+		before := s.cluster.named(req.kind, req.namespace, req.name)
+		if before == nil {
+			return nil, req.notFound()
+		}
+		after, patchErr := req.kind.merged(before, body)
+		if patchErr != nil {
+			return nil, apierrors.NewBadRequest(patchErr.Error())
+		}
+		return after, nil
+	}
+	after := req.kind.blank()
+	if err = decode(req.kind, body, after); err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	after.SetNamespace(req.namespace)
+	return after, nil
 }
 
 // decode reads an object in protobuf or JSON.
@@ -292,14 +323,14 @@ func (s *Server) review(w http.ResponseWriter, r *http.Request) bool {
 	case "tokenreviews":
 		k.gv, k.name = authenticationv1.SchemeGroupVersion, "TokenReview"
 		o = &authenticationv1.TokenReview{Status: authenticationv1.TokenReviewStatus{
-			Authenticated: true, User: authenticationv1.UserInfo{Username: "lab", Groups: []string{"system:masters"}},
+			Authenticated: true, User: authenticationv1.UserInfo{Username: anybody, Groups: []string{"system:masters"}},
 		}}
 	case "subjectaccessreviews":
 		k.gv, k.name = authorizationv1.SchemeGroupVersion, "SubjectAccessReview"
 		o = &authorizationv1.SubjectAccessReview{Status: authorizationv1.SubjectAccessReviewStatus{Allowed: true}}
 	case "events":
 		k.gv, k.name = eventsv1.SchemeGroupVersion, "Event"
-		o = &eventsv1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: "lab"}}
+		o = &eventsv1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: anybody}}
 	default:
 		return false
 	}

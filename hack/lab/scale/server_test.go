@@ -38,13 +38,13 @@ func serve(t *testing.T, pods int) (*Server, *rest.Config) {
 	if err = identity.WriteKubeconfig(kubeconfig, listener.Addr().String()); err != nil {
 		t.Fatal(err)
 	}
-	s := NewServer(ctx, ShapeOf(pods))
+	s := NewServer(ShapeOf(pods))
 	ended := make(chan error, 1)
-	go func() { ended <- s.Serve(listener, identity) }()
+	go func() { ended <- s.Serve(ctx, listener, identity) }()
 	t.Cleanup(func() {
 		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
+		if serveErr := <-ended; serveErr != nil {
+			t.Error(serveErr)
 		}
 	})
 	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)

@@ -105,7 +105,7 @@ func merge(into, change map[string]any) map[string]any {
 // kcmLease is the Lease that kube-controller-manager renews every two seconds.
 func (c *cluster) kcmLease(now time.Time) *coordinationv1.Lease {
 	return &coordinationv1.Lease{
-		ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceSystem, Name: "kube-controller-manager"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceSystem, Name: kcm},
 		Spec: coordinationv1.LeaseSpec{
 			HolderIdentity:       new("control-plane-1_" + uuid(c.key, 1)),
 			LeaseDurationSeconds: new(int32(15)),

@@ -61,8 +61,6 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, req *request) {
 		select {
 		case <-r.Context().Done():
 			return
-		case <-s.running.Done():
-			return
 		case <-end.C:
 			return
 		case <-b.more:
@@ -77,7 +75,7 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, req *request) {
 // begin sends what there is, if the client wants it, and finds where its events begin.
 func (s *Server) begin(st *stream) error {
 	version := st.param("resourceVersion")
-	initial := st.param("sendInitialEvents") == "true"
+	initial := st.param("sendInitialEvents") == yes
 	if !initial && version != "" && version != "0" {
 		at, err := strconv.ParseInt(version, 10, 64)
 		position, kept := st.history.after(at)
@@ -98,7 +96,7 @@ func (s *Server) begin(st *stream) error {
 		}
 	}
 	if initial {
-		if err := st.mark(now, map[string]string{metav1.InitialEventsAnnotationKey: "true"}); err != nil {
+		if err := st.mark(now, map[string]string{metav1.InitialEventsAnnotationKey: yes}); err != nil {
 			return err
 		}
 	}
@@ -144,7 +142,7 @@ func (st *stream) flush() error { return http.NewResponseController(st.w).Flush(
 
 // bookmark tells how far the watch is, if it has everything.
 func (s *Server) bookmark(st *stream) error {
-	if st.param("allowWatchBookmarks") != "true" {
+	if st.param("allowWatchBookmarks") != yes {
 		return nil
 	}
 	s.cluster.mu.Lock()
