@@ -145,12 +145,15 @@ goarch: amd64
 pkg: example.com/internal/lag
 BenchmarkTracker/100_services_of_10_pods 	  500000	      2186 ns/op	   1372093 events/s	     823 B/op	       5 allocs/op
 BenchmarkTracker/10000_services_of_10_pods 	  200000	      5648 ns/op	    531122 events/s	     851 B/op	       4 allocs/op
+BenchmarkTracker/100_services_of_10_pods 	  500000	      2186 ns/op	   1372099 events/s	     823 B/op	       5 allocs/op
+BenchmarkTracker/10000_services_of_10_pods 	  200000	      5648 ns/op	    531199 events/s	     852 B/op	       4 allocs/op
+BenchmarkTracker/10000_services_of_10_pods 	  200000	      5648 ns/op	    531100 events/s	     850 B/op	       4 allocs/op
 BenchmarkOther 	  200000	      5648 ns/op
 PASS
 `
 	got, err := parseBenchmark(strings.NewReader(good))
 	if err != nil || *got.EventsPerSecond != 531122 || *got.BytesPerChange != 851 || *got.AllocsPerChange != 4 || len(got.Sizes) != 2 {
-		t.Errorf("parseBenchmark() = %+v, %v, want the figures of the largest size", got, err)
+		t.Errorf("parseBenchmark() = %+v, %v, want the medians of the largest size", got, err)
 	}
 	for name, text := range map[string]string{
 		"no benchmark":   "PASS\n",
