@@ -49,6 +49,10 @@ demo: build ## watch the incident, and the operator end it, on a real control pl
 bench: build ## compare flag settings side by side on a real control plane; results in out/bench
 	cd hack/lab && go run . bench --operator $(OPERATOR) --out $(ROOT)/out/bench
 
+.PHONY: bench-scale
+bench-scale: build ## what the controller costs with up to 150,000 Pods, beside plain informers; results in out/bench-scale
+	cd hack/lab && go run . scale --operator $(OPERATOR) --root $(ROOT) --out $(ROOT)/out/bench-scale
+
 .PHONY: test-kill
 test-kill: ## kill agent and controller 200 times at random moments of a rollout
 	cd hack/lab && LAB_KILLS=200 $(TOOL) gotestsum --format standard-verbose -- -timeout 2h -count 1 -run TestKill ./...
