@@ -8,9 +8,12 @@ import (
 )
 
 // pressureThreshold is the share of a window for which some task that could run waited for a CPU, above which the window
-// is left out of the percentiles of the error (never out of what must lie within the stated bound). It was fixed from
-// the pressure alone, before any error was looked at: see docs/measuring.md.
-const pressureThreshold = 0.50
+// is left out of the percentiles of the error (never out of what must lie within the stated bound). It was fixed before
+// any error was looked at, from a run with --pressure-only on two cores: 0.03 to 0.08 with the trickle alone, 0.08 to 0.23
+// while kube-controller-manager publishes a burst at the default flags, 0.23 to 0.38 in the windows in which 1,000 Pods
+// change within three seconds, 0.7 while somebody compiles. Above a quarter, the machine decides what is measured; with
+// five bursts in a hundred windows that leaves out less than a tenth of them.
+const pressureThreshold = 0.25
 
 // The targets.
 const (
