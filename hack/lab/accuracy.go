@@ -31,9 +31,9 @@ func newAccuracyCommand() *cobra.Command {
 	flags.StringVar(&o.Out, "out", "../../out/accuracy", "where to write the results")
 	flags.IntVar(&o.Services, "services", accuracy.DefaultServices, "how many Services change in a burst, with one Pod each")
 	flags.IntVar(&o.SteadyServices, "steady-services", accuracy.DefaultSteadyServices, "over how many Services the trickle goes")
-	flags.IntVar(&o.FastBursts, "fast-bursts", 2, "how many bursts at 300/325 50/50")
-	flags.IntVar(&o.DefaultBursts, "default-bursts", 3, "how many bursts at the default flags")
-	flags.DurationVar(&o.Calm, "calm", 2*time.Minute, "for how long only the trickle goes on before and after each burst")
+	flags.IntVar(&o.PacedBursts, "paced-bursts", 2, "how many bursts of 100 Pods a second, at 300/325 50/50 and again at the default flags")
+	flags.IntVar(&o.FullBursts, "full-bursts", 1, "how many bursts as fast as can be, at 300/325 50/50 and again at the default flags")
+	flags.DurationVar(&o.Calm, "calm", 90*time.Second, "for how long only the trickle goes on before and after each burst")
 	flags.BoolVar(&o.PressureOnly, "pressure-only", false, "print the CPU pressure of each window and compare nothing")
 	cmd.AddCommand(newAccuracyWatchCommand())
 	return cmd

@@ -254,4 +254,3 @@ func (r *replay) end(l *auditLedger, uid string, o opened, by *write, class stri
 		From: o.by.StageTimestamp.Time, Lag: by.StageTimestamp.Sub(o.by.StageTimestamp.Time), Spread: o.by.span() + by.span(),
 	})
 }
-

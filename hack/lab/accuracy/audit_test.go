@@ -65,11 +65,17 @@ func TestAuditTruth(t *testing.T) {
 		},
 		"a removal ends when no slice shows the Pod as ready": {
 			new(auditLog).pod("create", "True").slice("s", true).slice("t", true).pod("patch", "False").slice("s", false).slice("t", false),
-			[]Change{change("EndpointSlice", true, classClosed, 1, 2), change("EndpointSlice", false, classClosed, 4, 6)},
+			[]Change{
+				change("EndpointSlice", true, classClosed, 1, 2), change("EndpointSlice", false, classClosed, 4, 6),
+				change("Endpoints", true, classSuperseded, 1, 4),
+			},
 		},
 		"a deletion is a removal": {
 			new(auditLog).pod("create", "True").slice("s", true).pod("delete", "True").slice("s", false),
-			[]Change{change("EndpointSlice", true, classClosed, 1, 2), change("EndpointSlice", false, classClosed, 3, 4)},
+			[]Change{
+				change("EndpointSlice", true, classClosed, 1, 2), change("EndpointSlice", false, classClosed, 3, 4),
+				change("Endpoints", true, classSuperseded, 1, 3),
+			},
 		},
 		"undone before it was published": {
 			new(auditLog).pod("create", "True").pod("update", "False").slice("s", false),
@@ -81,7 +87,10 @@ func TestAuditTruth(t *testing.T) {
 		"a slice that is deleted shows nothing": {
 			new(auditLog).pod("create", "True").slice("s", true).pod("patch", "False").
 				add("delete", "endpointslices", "s", `{"kind":"EndpointSlice","metadata":{"name":"s",%s},"endpoints":[{"targetRef":{"uid":"A-1"}}]}`),
-			[]Change{change("EndpointSlice", true, classClosed, 1, 2), change("EndpointSlice", false, classClosed, 3, 4)},
+			[]Change{
+				change("EndpointSlice", true, classClosed, 1, 2), change("EndpointSlice", false, classClosed, 3, 4),
+				change("Endpoints", true, classSuperseded, 1, 3),
+			},
 		},
 	}
 	for name, test := range tests {

@@ -20,7 +20,7 @@ func (l *Log) Ended(e lag.Ended) {
 	defer l.mu.Unlock()
 	l.changes = append(l.changes, Change{
 		Resource: string(e.Resource), Service: e.Service, Pod: hex.EncodeToString(e.Pod[:]),
-		Added: e.Direction == lag.DirectionAddition, Class: string(e.Class), From: e.At, Lag: e.Lag, Marked: e.Marked,
+		Added: e.Direction == lag.DirectionAddition, Class: e.Class.String(), From: e.Began, Lag: e.Lag, Marked: e.Marked,
 	})
 }
 

@@ -29,8 +29,9 @@ type Options struct {
 	Out string
 	// Services change at once in each burst, one Pod each; SteadyServices change all the time, a few each second.
 	Services, SteadyServices int
-	// FastBursts are made at 300/325 50/50, and DefaultBursts at upstream's default flags.
-	FastBursts, DefaultBursts int
+	// PacedBursts and FullBursts are how many bursts are made at 300/325 50/50, and again at upstream's default flags: at
+	// 100 Pods a second, and as fast as the API server takes them.
+	PacedBursts, FullBursts int
 	// Calm is how long only the trickle goes on after each burst has been published.
 	Calm time.Duration
 	// Watcher is the command of a watching process: one that calls Watch with these options and its standard streams.
@@ -134,21 +135,17 @@ func (r *run) perform(ctx context.Context) error {
 // play makes bursts at fast flags and then at the default ones, over a trickle that never stops but for the restart of
 // kube-controller-manager in between, which is not what is measured here.
 func (r *run) play(ctx context.Context) error {
-	trickle, err := newSteady(ctx, r.cp.Admin)
-	if err != nil {
+	if err := r.pause(ctx, 2*time.Second); err != nil { // the windows have begun
 		return err
 	}
-	if err = r.pause(ctx, 2*time.Second); err != nil { // the windows have begun
-		return err
-	}
-	if err = r.bursting(ctx, trickle, "fast", r.FastBursts); err != nil {
+	if err := r.bursting(ctx, "fast"); err != nil {
 		return err
 	}
 	r.enter("restart")
-	if err = r.runWith(ctx, v1alpha1.DefaultFlags()); err != nil {
+	if err := r.runWith(ctx, v1alpha1.DefaultFlags()); err != nil {
 		return err
 	}
-	if err = r.bursting(ctx, trickle, "default", r.DefaultBursts); err != nil {
+	if err := r.bursting(ctx, "default"); err != nil {
 		return err
 	}
 	r.enter("end")
@@ -156,48 +153,67 @@ func (r *run) play(ctx context.Context) error {
 }
 
 // bursting makes bursts over the trickle and returns when everything is published.
-func (r *run) bursting(ctx context.Context, trickle *steady, phase string, bursts int) (err error) {
+func (r *run) bursting(ctx context.Context, phase string) (err error) {
 	r.enter(phase)
 	trickling, stop := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	var trickleErr error
-	running.Go(func() { trickleErr = trickle.run(trickling) })
+	running.Go(func() { trickleErr = r.trickle.run(trickling) })
 	defer func() {
 		stop()
 		running.Wait()
 		if err = errors.Join(err, trickleErr); err == nil {
-			err = r.published(ctx, trickle)
+			err = r.finish(ctx)
 		}
 	}()
-	if err = r.pause(ctx, r.Calm); err != nil {
+	for range r.FullBursts {
+		if err = r.burst(ctx, 0, fullWriters); err != nil {
+			return err
+		}
+	}
+	for range r.PacedBursts {
+		if err = r.burst(ctx, pacedPeriod, pacedWriters); err != nil {
+			return err
+		}
+	}
+	return r.pause(ctx, r.Calm)
+}
+
+const (
+	// pacedPeriod makes a burst of 1,000 Pods last ten seconds: it loads two cores without taking them.
+	pacedPeriod  = 10 * time.Millisecond
+	pacedWriters = 4
+	// fullWriters keep the API server busy all the time.
+	fullWriters = 32
+)
+
+// burst waits, makes one burst, and returns when it is published.
+func (r *run) burst(ctx context.Context, period time.Duration, writers int) error {
+	if err := r.pause(ctx, r.Calm); err != nil {
 		return err
 	}
-	for i := range bursts {
-		flip, err := r.bursts.Flip(ctx)
-		if err != nil {
-			return err
-		}
-		if err = r.bursts.WaitConverged(ctx); err != nil {
-			return err
-		}
-		r.sayf("%s: burst %d of %d: %d Pods changed within %.1f s, published after %.1f s", phase, i+1, bursts,
-			flip.Pods, flip.Duration.Seconds(), r.clock.Since(flip.Start).Seconds())
-		if err = r.pause(ctx, r.Calm); err != nil {
-			return err
-		}
+	start := r.clock.Now()
+	if err := r.bursts.flipAll(ctx, period, writers); err != nil {
+		return err
 	}
+	flipped := r.clock.Since(start)
+	err := waitFor(ctx, "a burst's endpoints", time.Second, func(ctx context.Context) (bool, error) { return r.bursts.published(ctx) })
+	if err != nil {
+		return err
+	}
+	r.sayf("%s: %d Pods changed within %.1f s, published after %.1f s", r.phase, len(r.bursts.pods), flipped.Seconds(), r.clock.Since(start).Seconds())
 	return nil
 }
 
-// published returns when the trickle has ended everywhere.
-func (r *run) published(ctx context.Context, trickle *steady) error {
+// finish returns when the trickle has ended everywhere.
+func (r *run) finish(ctx context.Context) error {
 	if err := r.pause(ctx, terminating); err != nil {
 		return err
 	}
-	if err := trickle.finish(ctx); err != nil {
+	if err := r.trickle.finish(ctx); err != nil {
 		return err
 	}
-	return waitFor(ctx, "the trickle's endpoints", trickle.shown)
+	return waitFor(ctx, "the trickle's endpoints", poll, r.trickle.shown)
 }
 
 // sample reads the CPU pressure at each window's end until ctx is done.

@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/utils/clock"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 
@@ -48,8 +49,8 @@ type stage struct {
 	kube     kubernetes.Interface
 	runner   *staticpod.Runner
 	manifest []byte
-	bursts   *workload.Workload
-	calm     *workload.Workload
+	bursts   *crowd
+	trickle  *steady
 	undo     []func() error // ends what was started
 }
 
@@ -82,11 +83,13 @@ func newStage(ctx context.Context, o Options) (_ *stage, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s.calm, err = s.populate(ctx, steadyNamespace, o.SteadyServices)
+	calm, err := s.populate(ctx, steadyNamespace, o.SteadyServices)
+	s.trickle = &steady{crowd: calm, clock: clock.RealClock{}}
 	return s, err
 }
 
-func (s *stage) populate(ctx context.Context, namespace string, services int) (*workload.Workload, error) {
+// populate makes Services with one Pod each, and returns when their endpoints are published.
+func (s *stage) populate(ctx context.Context, namespace string, services int) (*crowd, error) {
 	w, err := workload.New(s.cp.Admin, workload.Options{Namespace: namespace, Services: services, Nodes: s.nodes.Workers})
 	if err != nil {
 		return nil, err
@@ -94,7 +97,10 @@ func (s *stage) populate(ctx context.Context, namespace string, services int) (*
 	if err = w.Setup(ctx); err != nil {
 		return nil, err
 	}
-	return w, w.WaitConverged(ctx)
+	if err = w.WaitConverged(ctx); err != nil {
+		return nil, err
+	}
+	return newCrowd(ctx, s.cp.Admin, namespace)
 }
 
 // runWith replaces the running kube-controller-manager by one with the given flags, and returns when it leads.
@@ -119,7 +125,7 @@ func (s *stage) runWith(ctx context.Context, f v1alpha1.Flags) (err error) {
 	if err != nil {
 		return err
 	}
-	return waitFor(ctx, "kube-controller-manager to lead", func(ctx context.Context) (bool, error) {
+	return waitFor(ctx, "kube-controller-manager to lead", poll, func(ctx context.Context) (bool, error) {
 		lease, err := s.kube.CoordinationV1().Leases(leaseNamespace).Get(ctx, leaseName, metav1.GetOptions{})
 		return err == nil && lease.Spec.HolderIdentity != nil && *lease.Spec.HolderIdentity != "", nil
 	})
@@ -158,8 +164,8 @@ func (s *stage) close() error {
 }
 
 // waitFor polls until the condition holds; the context bounds it.
-func waitFor(ctx context.Context, what string, condition wait.ConditionWithContextFunc) error {
-	if err := wait.PollUntilContextCancel(ctx, poll, true, condition); err != nil {
+func waitFor(ctx context.Context, what string, every time.Duration, condition wait.ConditionWithContextFunc) error {
+	if err := wait.PollUntilContextCancel(ctx, every, true, condition); err != nil {
 		return fmt.Errorf("wait for %s: %w", what, errors.Join(err, context.Cause(ctx)))
 	}
 	return nil

@@ -3,14 +3,11 @@ package accuracy
 import (
 	"context"
 	"fmt"
-	"maps"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
 
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/workload"
@@ -30,9 +27,9 @@ const (
 // steady is a trickle of changes: readiness flips, new Pods and graceful deletions, one after another over all its
 // Services. Its methods are for one goroutine.
 type steady struct {
-	kube   kubernetes.Interface
+	*crowd
+
 	clock  clock.WithTicker
-	pods   []corev1.Pod // One for each Service, as last written.
 	extras []corev1.Pod // Created by the trickle, the oldest first.
 	ending []ending     // Deleted and not gone, the oldest first.
 	step   int
@@ -41,22 +38,6 @@ type steady struct {
 type ending struct {
 	pod   string
 	since time.Time
-}
-
-// newSteady takes over the Pods of a workload that nobody else writes.
-func newSteady(ctx context.Context, config *rest.Config) (*steady, error) {
-	own := rest.CopyConfig(config)
-	own.UserAgent = "endpoint-sync-lab-steady"
-	own.WarningHandler = rest.NoWarnings{}
-	kube, err := kubernetes.NewForConfig(own)
-	if err != nil {
-		return nil, fmt.Errorf("make a client: %w", err)
-	}
-	list, err := kube.CoreV1().Pods(steadyNamespace).List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return nil, fmt.Errorf("list Pods: %w", err)
-	}
-	return &steady{kube: kube, clock: clock.RealClock{}, pods: list.Items}, nil
 }
 
 // run trickles until ctx is done, which is no error.
@@ -95,33 +76,9 @@ func (s *steady) change(ctx context.Context) error {
 	return nil
 }
 
-func (s *steady) flip(ctx context.Context, pod *corev1.Pod) error {
-	status := corev1.ConditionTrue
-	if reachable(pod) {
-		status = corev1.ConditionFalse
-	}
-	next := pod.DeepCopy()
-	for i := range next.Status.Conditions {
-		if next.Status.Conditions[i].Type == corev1.PodReady {
-			next.Status.Conditions[i].Status = status
-		}
-	}
-	return s.writeStatus(ctx, pod, next)
-}
-
-func (s *steady) writeStatus(ctx context.Context, into, next *corev1.Pod) error {
-	next.ResourceVersion = "" // Nobody else writes it.
-	written, err := s.kube.CoreV1().Pods(steadyNamespace).UpdateStatus(ctx, next, metav1.UpdateOptions{})
-	if err != nil {
-		return err
-	}
-	*into = *written
-	return nil
-}
-
 // create makes a Pod that becomes ready, in the Service of the given one.
 func (s *steady) create(ctx context.Context, like *corev1.Pod) error {
-	created, err := s.kube.CoreV1().Pods(steadyNamespace).Create(ctx, &corev1.Pod{
+	created, err := s.kube.CoreV1().Pods(s.namespace).Create(ctx, &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Name:   fmt.Sprintf("extra-%05d", s.step),
 			Labels: map[string]string{workload.ServiceLabel: like.Labels[workload.ServiceLabel]},
@@ -150,7 +107,7 @@ func (s *steady) create(ctx context.Context, like *corev1.Pod) error {
 func (s *steady) remove(ctx context.Context) error {
 	name := s.extras[0].Name
 	s.extras = s.extras[1:]
-	if err := s.kube.CoreV1().Pods(steadyNamespace).Delete(ctx, name, metav1.DeleteOptions{}); err != nil {
+	if err := s.kube.CoreV1().Pods(s.namespace).Delete(ctx, name, metav1.DeleteOptions{}); err != nil {
 		return err
 	}
 	s.ending = append(s.ending, ending{name, s.clock.Now()})
@@ -162,7 +119,7 @@ func (s *steady) finish(ctx context.Context) error {
 	for len(s.ending) > 0 && s.clock.Since(s.ending[0].since) >= terminating {
 		name := s.ending[0].pod
 		s.ending = s.ending[1:]
-		err := s.kube.CoreV1().Pods(steadyNamespace).Delete(ctx, name, *metav1.NewDeleteOptions(0))
+		err := s.kube.CoreV1().Pods(s.namespace).Delete(ctx, name, *metav1.NewDeleteOptions(0))
 		if err != nil && !apierrors.IsNotFound(err) {
 			return err
 		}
@@ -171,29 +128,4 @@ func (s *steady) finish(ctx context.Context) error {
 }
 
 // shown says whether all EndpointSlices and Endpoints show what the trickle left.
-func (s *steady) shown(ctx context.Context) (bool, error) {
-	wanted := map[string]bool{}
-	for _, list := range [][]corev1.Pod{s.pods, s.extras} {
-		for i := range list {
-			if reachable(&list[i]) {
-				wanted[plainUID(string(list[i].UID))] = true
-			}
-		}
-	}
-	inSlices, inEndpoints := map[string]bool{}, map[string]bool{}
-	sliceList, err := s.kube.DiscoveryV1().EndpointSlices(steadyNamespace).List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return false, err
-	}
-	for i := range sliceList.Items {
-		maps.Copy(inSlices, readyInSlice(&sliceList.Items[i]))
-	}
-	endpointsList, err := s.kube.CoreV1().Endpoints(steadyNamespace).List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return false, err
-	}
-	for i := range endpointsList.Items {
-		maps.Copy(inEndpoints, readyInEndpoints(&endpointsList.Items[i]))
-	}
-	return maps.Equal(wanted, inSlices) && maps.Equal(wanted, inEndpoints), nil
-}
+func (s *steady) shown(ctx context.Context) (bool, error) { return s.published(ctx, s.extras...) }

@@ -197,7 +197,7 @@ func recordSubject(ctx context.Context, config *rest.Config, s session) (recordi
 	if err != nil {
 		return recording{}, err
 	}
-	return recording{Changes: log.Changes(), Stated: statements, Gaps: gapsOf(tracker)}, nil
+	return recording{Changes: log.Changes(), Stated: statements, Gaps: len(tracker.Summary(lag.Query{Since: from, Now: clock.RealClock{}.Now()}).Blind)}, nil
 }
 
 // followWindows asks for each window's bound when it has passed, until the run ends, and then for the bounds of longer
@@ -229,4 +229,10 @@ func followWindows(ctx context.Context, tracker *lag.Tracker, from time.Time, en
 		}
 	}
 	return out, nil
+}
+
+// boundOf asks the tracker how wrong the samples of a window may be.
+func boundOf(tracker *lag.Tracker, since, now time.Time) bound {
+	s := tracker.Summary(lag.Query{Since: since, Now: now})
+	return bound{Known: s.BoundKnown, Error: s.ErrorBound}
 }
