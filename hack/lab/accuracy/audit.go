@@ -12,12 +12,11 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
-
-	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 )
 
 //go:embed audit-policy.yaml

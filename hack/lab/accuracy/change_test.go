@@ -60,7 +60,8 @@ func TestCompare(t *testing.T) {
 			[]Change{at(0, 0).as("NotNeeded"), at(0, 0).as("Startup")}, nil, counts{},
 		},
 		"another Pod": {
-			[]Change{at(0, second)}, []Change{{Resource: "Endpoints", Service: "web", Pod: "b", Added: true, Class: classClosed, From: start()}},
+			[]Change{at(0, second)},
+			[]Change{{Resource: "Endpoints", Service: "web", Pod: "b", Added: true, Class: classClosed, From: start()}},
 			counts{OnlySubject: 1, OnlyTruth: 1},
 		},
 	}

@@ -12,12 +12,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
+	"github.com/endpointsync/endpoint-sync-operator/internal/watch"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/utils/clock"
-
-	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
-	"github.com/endpointsync/endpoint-sync-operator/internal/watch"
 
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/observer"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/workload"

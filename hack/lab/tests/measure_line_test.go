@@ -158,29 +158,15 @@ func TestLine(t *testing.T) {
 	t.Cleanup(func() { _ = listener.Close() })
 	go func() { // An echo, until the listener is closed.
 		for {
-			c, err := listener.Accept()
-			if err != nil {
+			c, acceptErr := listener.Accept()
+			if acceptErr != nil {
 				return
 			}
 			go func() { _, _ = io.Copy(c, c); _ = c.Close() }()
 		}
 	}()
 	l := newLine(t, listener.Addr().String())
-	dial := func() net.Conn {
-		c, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", l.address())
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = c.Close() })
-		return c
-	}
-	echoes := func(c net.Conn) error {
-		if _, err := c.Write([]byte("x")); err != nil {
-			return err
-		}
-		_, err := io.ReadFull(c, make([]byte, 1))
-		return err
-	}
+	dial := func() net.Conn { return dialLine(t, l) }
 	c := dial()
 	if err = echoes(c); err != nil {
 		t.Errorf("through the line: %v", err)
@@ -211,4 +197,23 @@ func TestLine(t *testing.T) {
 	if err = echoes(dial()); err != nil {
 		t.Errorf("a new connection after a drop: %v", err)
 	}
+}
+
+func dialLine(t *testing.T, l *line) net.Conn {
+	t.Helper()
+	c, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", l.address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// echoes says whether a byte comes back.
+func echoes(c net.Conn) error {
+	if _, err := c.Write([]byte("x")); err != nil {
+		return err
+	}
+	_, err := io.ReadFull(c, make([]byte, 1))
+	return err
 }
