@@ -49,6 +49,10 @@ demo: build ## watch the incident, and the operator end it, on a real control pl
 bench: build ## compare flag settings side by side on a real control plane; results in out/bench
 	cd hack/lab && go run . bench --operator $(OPERATOR) --out $(ROOT)/out/bench
 
+.PHONY: accuracy
+accuracy: ## hold the measurement against an observer and the audit log of a real control plane (16 minutes); results in out/accuracy
+	cd hack/lab && go run . accuracy --out $(ROOT)/out/accuracy
+
 .PHONY: test-kill
 test-kill: ## kill agent and controller 200 times at random moments of a rollout
 	cd hack/lab && LAB_KILLS=200 $(TOOL) gotestsum --format standard-verbose -- -timeout 2h -count 1 -run TestKill ./...

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,7 +16,7 @@ import (
 
 // newAccuracyCommand holds the operator's measurement against the observer and the audit log.
 func newAccuracyCommand() *cobra.Command {
-	o := accuracy.Options{Watcher: watcher}
+	var o accuracy.Options
 	cmd := &cobra.Command{
 		Use:   "accuracy",
 		Short: "Hold the operator's measurement against the lab's observer and the API server's audit log",
@@ -23,8 +25,23 @@ func newAccuracyCommand() *cobra.Command {
 			if o.Out, err = filepath.Abs(o.Out); err != nil {
 				return err
 			}
+			self, err := os.Executable()
+			if err != nil {
+				return err
+			}
 			o.Progress = cmd.ErrOrStderr()
-			return accuracy.Run(cmd.Context(), o)
+			o.Watcher = func(ctx context.Context, w accuracy.WatchOptions) *exec.Cmd {
+				return exec.CommandContext(ctx, self, "accuracy", "watch",
+					"--role="+string(w.Role), "--kubeconfig="+w.Kubeconfig, "--out="+w.Out)
+			}
+			result, err := accuracy.Run(cmd.Context(), o)
+			if err != nil || o.PressureOnly {
+				return err
+			}
+			if missed := result.Missed(); len(missed) > 0 {
+				return fmt.Errorf("targets missed: %s", strings.Join(missed, "; "))
+			}
+			return nil
 		},
 	}
 	flags := cmd.Flags()
@@ -56,10 +73,4 @@ func newAccuracyWatchCommand() *cobra.Command {
 	flags.StringVar(&o.Kubeconfig, "kubeconfig", "", "how to reach the API server")
 	flags.StringVar(&o.Out, "out", "", "where to write the recording")
 	return cmd
-}
-
-// watcher runs this program again, as a watching process.
-func watcher(ctx context.Context, o accuracy.WatchOptions) *exec.Cmd {
-	return exec.CommandContext(ctx, os.Args[0], "accuracy", "watch",
-		"--role="+string(o.Role), "--kubeconfig="+o.Kubeconfig, "--out="+o.Out)
 }

@@ -314,8 +314,8 @@ func histogram(errors []time.Duration) []bucket {
 	return out
 }
 
-// missed lists the targets that the run did not reach.
-func (r *Result) missed() []string {
+// Missed lists the targets that the run did not reach.
+func (r *Result) Missed() []string {
 	var out []string
 	check := func(met bool, format string, args ...any) {
 		if !met {

@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -61,42 +60,36 @@ type run struct {
 	pressure []float64
 }
 
-// Run produces changes, has them watched, and writes result.json to Options.Out. Its error says which targets were
-// missed.
-func Run(ctx context.Context, o Options) (err error) {
+// Run produces changes, has them watched, and writes result.json to Options.Out. With PressureOnly it writes nothing, and
+// the result is empty.
+func Run(ctx context.Context, o Options) (_ Result, err error) {
 	if err = os.MkdirAll(o.Out, 0o755); err != nil {
-		return err
+		return Result{}, err
 	}
 	r := &run{Options: o, clock: clock.RealClock{}, phase: "start"}
 	if _, err = readPressure(); err != nil {
-		return err
+		return Result{}, err
 	}
 	r.sayf("starting a control plane with %d Services for bursts and %d for the trickle", o.Services, o.SteadyServices)
 	if r.stage, err = newStage(ctx, o); err != nil {
-		return err
+		return Result{}, err
 	}
 	defer func() { err = errors.Join(err, r.close()) }()
 	if err = r.perform(ctx); err != nil {
-		return err
+		return Result{}, err
 	}
 	if o.PressureOnly {
 		for i, p := range r.pressure {
 			r.sayf("window %3d  %-8s  pressure %.3f", i, r.phases[i], p)
 		}
-		return nil
+		return Result{}, nil
 	}
 	result, err := r.conclude()
 	if err != nil {
-		return err
-	}
-	if err = writeResult(o.Out, result); err != nil {
-		return err
+		return Result{}, err
 	}
 	r.print(result)
-	if missed := result.missed(); len(missed) > 0 {
-		return fmt.Errorf("targets missed: %s", strings.Join(missed, "; "))
-	}
-	return nil
+	return result, r.keep("result.json", result)
 }
 
 // perform makes the changes while both processes watch.
@@ -289,21 +282,13 @@ func (r *run) conclude() (Result, error) {
 	return out, nil
 }
 
-// keep writes what the comparison was made from beside the result.
+// keep writes a file beside the result, or the result itself.
 func (r *run) keep(name string, v any) error {
-	text, err := json.Marshal(v)
+	text, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(r.Out, name), text, 0o644)
-}
-
-func writeResult(dir string, result Result) error {
-	text, err := json.MarshalIndent(result, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(dir, "result.json"), append(text, '\n'), 0o644)
+	return os.WriteFile(filepath.Join(r.Out, name), append(text, '\n'), 0o644)
 }
 
 func (r *run) print(result Result) {
