@@ -33,6 +33,9 @@ type Options struct {
 	// APIServerArgs are added to kube-apiserver's, for example "--max-requests-inflight=100".
 	APIServerArgs []string
 
+	// AuditPolicy is kube-apiserver's audit policy (audit.k8s.io/v1, YAML). With one, AuditLog is written; nil writes none.
+	AuditPolicy []byte
+
 	// Progress receives lines about anything that takes long; nil discards them.
 	Progress io.Writer
 }
@@ -112,6 +115,9 @@ func Start(ctx context.Context, o Options) (_ *ControlPlane, err error) {
 // prepare makes directories, ports, keys and kubeconfigs.
 func (cp *ControlPlane) prepare(ctx context.Context) error {
 	if err := cp.makeDirs(); err != nil {
+		return err
+	}
+	if err := cp.writeAuditPolicy(); err != nil {
 		return err
 	}
 	chosen, err := freePorts(ctx, 4)
@@ -233,6 +239,7 @@ func (cp *ControlPlane) apiserverCommand() []string {
 		"--tls-cert-file=" + pki("apiserver.crt"),
 		"--tls-private-key-file=" + pki("apiserver.key"),
 	}
+	command = append(command, cp.auditArgs()...)
 	return append(command, cp.options.APIServerArgs...)
 }
 

@@ -12,7 +12,7 @@ type ledger struct {
 	visible    map[types.UID]visibility
 	open       map[types.UID]entry
 	closed     []entry
-	superseded []time.Time // When each superseded change had opened.
+	superseded []entry // Closed when they were overtaken.
 }
 
 // visibility is in how many objects a Pod shows as ready, and since when it does or does not.
@@ -40,7 +40,7 @@ func (l *ledger) want(e entry, before time.Time) {
 	if previous, ok := l.open[e.pod]; ok {
 		// What was asked for before never showed, and need not any more.
 		delete(l.open, e.pod)
-		l.superseded = append(l.superseded, previous.opened)
+		l.supersede(previous, e.opened)
 		return
 	}
 	v := l.visible[e.pod]
@@ -53,8 +53,13 @@ func (l *ledger) want(e entry, before time.Time) {
 		l.closed = append(l.closed, e)
 	default:
 		// It was wrong all along and now is right by itself.
-		l.superseded = append(l.superseded, e.opened)
+		l.supersede(e, e.opened)
 	}
+}
+
+func (l *ledger) supersede(e entry, now time.Time) {
+	e.closed = now
+	l.superseded = append(l.superseded, e)
 }
 
 // publish records what an object shows from now on; nil when it is gone.
@@ -114,6 +119,17 @@ func (l *ledger) changes(w window, now time.Time) []Change {
 			c := e.change(w, now)
 			c.Pending = true
 			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// overtaken returns the superseded changes that opened in a window, with their age when they were overtaken.
+func (l *ledger) overtaken(w window) []Change {
+	var out []Change
+	for _, e := range l.superseded {
+		if w.has(e.opened) {
+			out = append(out, e.change(w, e.closed))
 		}
 	}
 	return out

@@ -61,8 +61,8 @@ type Resource struct {
 	// Superseded changes were undone before they showed, or needed nothing to show. They are in no Summary.
 	Superseded int
 
-	// Series are the changes one by one, for plots.
-	Series []Change
+	// Series are the changes one by one, for plots; SupersededSeries those that were overtaken, with Lag until then.
+	Series, SupersededSeries []Change
 }
 
 // Leadership is what happened to the Lease kube-system/kube-controller-manager in a window.
@@ -211,11 +211,8 @@ func (l *ledger) resource(w window, now time.Time) Resource {
 		}
 	}
 	out.Summary, out.Added, out.Removed = summarise(out.Series), summarise(added), summarise(removed)
-	for _, opened := range l.superseded {
-		if w.has(opened) {
-			out.Superseded++
-		}
-	}
+	out.SupersededSeries = l.overtaken(w)
+	out.Superseded = len(out.SupersededSeries)
 	return out
 }
 

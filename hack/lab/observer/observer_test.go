@@ -288,3 +288,12 @@ func TestLeadership(t *testing.T) {
 		t.Errorf("gap that lasts = %s, want %s", got, want)
 	}
 }
+
+func TestSupersededChangesAreTold(t *testing.T) {
+	s := newStage(t).list([]any{pod("a", yes)}, []any{slice("1", "a")}).after(time.Second).
+		update("Pods", pod("a", no)).after(3*time.Second).update("Pods", pod("a", yes))
+	want := []Change{{Service: "web", Pod: "a", At: time.Second, Lag: 3 * time.Second}}
+	if diff := cmp.Diff(want, s.result().EndpointSlice.SupersededSeries); diff != "" {
+		t.Errorf("superseded changes (-want +got):\n%s", diff)
+	}
+}
