@@ -315,7 +315,11 @@ func TestFeedListsAgainAfterAnObjectThatItCannotRead(t *testing.T) {
 			c.history = append(c.history, change{c.version, "pods", "MODIFIED", []byte{0xff}})
 		})
 		synctest.Wait()
-		if err := c.feed.all[0].err; err == nil || !c.feed.Synced() {
+		k := c.feed.all[0]
+		k.mu.Lock()
+		err := k.err
+		k.mu.Unlock()
+		if err == nil || !c.feed.Synced() {
 			t.Errorf("error of pods = %v, want one, and that the first list is in nevertheless", err)
 		}
 		time.Sleep(time.Minute)
