@@ -58,10 +58,10 @@ var weighted = []struct {
 	weight int
 	do     action
 }{
-	{22, flipReady}, {5, loseCondition}, {5, blockByGate}, {8, terminate}, {9, changePhase}, {14, changeIPs}, {8, relabel},
-	{9, createPod}, {6, deletePod}, {5, replacePod}, {3, createService}, {2, deleteService}, {3, replaceService},
-	{6, changeSelector}, {5, togglePublish}, {5, changeFamilies}, {7, changeType}, {5, dropSelector}, {6, changePorts},
-	{6, toggleNode}, {4, foreignSlice}, {3, forgeSlice}, {4, editSlice}, {3, removeSlice}, {2, terminateService}, {3, flipTwice},
+	{20, flipReady}, {5, loseCondition}, {5, blockByGate}, {8, terminate}, {9, changePhase}, {12, changeIPs}, {5, addFamily}, {8, relabel},
+	{9, createPod}, {6, deletePod}, {3, comeAndGo}, {5, replacePod}, {3, createService}, {2, deleteService}, {3, replaceService},
+	{5, changeSelector}, {5, togglePublish}, {5, changeFamilies}, {7, changeType}, {5, dropSelector}, {6, changePorts},
+	{9, toggleNode}, {6, foreignSlice}, {3, forgeSlice}, {4, editSlice}, {3, removeSlice}, {14, terminateService}, {3, flipTwice},
 	{2, collectGarbage},
 }
 
@@ -86,7 +86,7 @@ func drawWeighted(r *rand.Rand) step {
 	panic("weights")
 }
 
-// newHistory draws a history. One in 25 has a Service with more than 100 Pods, and little happens to it.
+// newHistory draws a history. One in 22 has a Service with more than 100 Pods, and little happens to it.
 func newHistory(r *rand.Rand, syncs int) history {
 	h := history{perSlice: pick(&draws{x: [4]uint32{r.Uint32()}}, int32(1), 2, 3, 100)}
 	add := func(do action, times int) {
@@ -94,12 +94,13 @@ func newHistory(r *rand.Rand, syncs int) history {
 			h.steps = append(h.steps, draw(r, do))
 		}
 	}
+	add(createFirstNode, 1)
 	add(createNode, 2)
 	begin := r.IntN(3) // before, in the middle of, or after what there is at first
 	if begin == 0 {
 		add(beginTracking, 1)
 	}
-	if crowd := r.IntN(25) == 0; crowd {
+	if crowd := r.IntN(22) == 0; crowd {
 		h.perSlice = 100
 		add(createService, 1)
 		add(createCrowd, 1)
@@ -128,19 +129,32 @@ func newHistory(r *rand.Rand, syncs int) history {
 }
 
 func beginTracking(w *world, _ *draws) string {
+	for _, s := range w.services {
+		writes, _ := w.reconcile(s)
+		w.rules[ruleStartup] = w.rules[ruleStartup] || !equal(shownBy(w.slicesOf(s.Name)), shownBy(w.after(s.Name, writes)))
+	}
 	w.begin()
 	w.begun = true
+	w.happened++ // The differences of now are not those of one event.
 	return "the tracker begins to look"
 }
 
 // syncServices is marked, not done: check does it.
 func syncServices(*world, *draws) string { return "kube-controller-manager syncs" }
 
+// createFirstNode makes a node that no Pod is on: as long as it knows of none, the tracker takes every node to exist.
+func createFirstNode(w *world, _ *draws) string { return addNode(w, firstNode) }
+
+const firstNode = "control-plane"
+
 func createNode(w *world, d *draws) string {
-	name := fmt.Sprint("node-", d.n(3))
-	if w.nodes[name] != nil {
-		return ""
+	if name := fmt.Sprint("node-", d.n(3)); w.nodes[name] == nil {
+		return addNode(w, name)
 	}
+	return ""
+}
+
+func addNode(w *world, name string) string {
 	w.nodes[name] = &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	w.tellNode(name)
 	return name + " appears"
@@ -150,7 +164,8 @@ func toggleNode(w *world, d *draws) string {
 	if said := createNode(w, d); said != "" {
 		return said
 	}
-	name := pick(d, slices.Sorted(maps.Keys(w.nodes))...)
+	others := slices.DeleteFunc(slices.Sorted(maps.Keys(w.nodes)), func(name string) bool { return name == firstNode })
+	name := pick(d, others...)
 	delete(w.nodes, name)
 	w.tellNodeGone(name)
 	return name + " vanishes"
@@ -165,7 +180,7 @@ func anyLabels(d *draws) map[string]string {
 }
 
 var (
-	oddForms = []string{"10.0.0.7", "10.0.0.8", "fd00::9"}
+	oddForms = []string{"010.000.000.007", "::ffff:10.0.0.8", "FD00:0:0::0:9"}
 	v4       = []string{"10.0.0.1", "10.0.0.2", "10.0.0.3"}
 	v6       = []string{"fd00::1", "fd00::2", "fd00::3"}
 )
@@ -385,8 +400,20 @@ func deletePod(w *world, d *draws) string {
 		return ""
 	}
 	w.setPod(p.Name, nil)
-	w.rules[ruleNeverAdded] = w.rules[ruleNeverAdded] || w.born[p.UID]
 	return "deleted " + p.Name
+}
+
+// comeAndGo makes a ready Pod and deletes it before anybody can have published it.
+func comeAndGo(w *world, d *draws) string {
+	const name = "brief"
+	p := newPod(w, d, name)
+	setReady(p, corev1.ConditionTrue, corev1.ConditionTrue)
+	w.setPod(name, p)
+	for _, s := range w.services {
+		w.rules[ruleNeverAdded] = w.rules[ruleNeverAdded] || w.begun && managed(s) && slices.Contains(w.selected(s), p)
+	}
+	w.setPod(name, nil)
+	return "created and deleted " + describePod(p)
 }
 
 // replacePod deletes a Pod and makes another of its name; half of the time a watch tells only of the latter.
@@ -404,7 +431,7 @@ func replacePod(w *world, d *draws) string {
 	}
 	w.setPod(p.Name, nil)
 	w.setPod(p.Name, fresh)
-	return "deleted and " + "created " + describePod(fresh)
+	return "deleted and created " + describePod(fresh)
 }
 
 func anySelector(d *draws) map[string]string {
@@ -527,6 +554,29 @@ func togglePublish(w *world, d *draws) string {
 
 func changeFamilies(w *world, d *draws) string {
 	return onService(w, d, func(s *corev1.Service) { s.Spec.IPFamilies = anyFamilies(d) })
+}
+
+// addFamily gives a Pod or a Service a second family, as dual stack is introduced in a cluster.
+func addFamily(w *world, d *draws) string {
+	if d.percent(50) {
+		return onService(w, d, func(s *corev1.Service) {
+			if len(s.Spec.IPFamilies) == 1 && s.Spec.IPFamilies[0] == corev1.IPv4Protocol {
+				s.Spec.IPFamilies = []corev1.IPFamily{"IPv4", "IPv6"}
+			} else if len(s.Spec.IPFamilies) == 1 {
+				s.Spec.IPFamilies = []corev1.IPFamily{"IPv6", "IPv4"}
+			}
+		})
+	}
+	return onPod(w, d, func(p *corev1.Pod) {
+		if len(p.Status.PodIPs) != 1 {
+			return
+		}
+		other := pick(d, v4...)
+		if familyOf(p.Status.PodIP) == corev1.IPv4Protocol {
+			other = pick(d, v6...)
+		}
+		setIPs(p, []string{p.Status.PodIP, other})
+	})
 }
 
 func changePorts(w *world, d *draws) string {

@@ -61,6 +61,7 @@ const (
 	ruleEdited
 	ruleSliceDeleted
 	ruleStartup
+	ruleTold
 	ruleNotTold
 	ruleOneFamilyShown
 	ruleServiceTerminating
@@ -115,6 +116,7 @@ var ruleNames = [ruleCount]string{
 	ruleEdited:               "a slice edited by somebody",
 	ruleSliceDeleted:         "a slice deleted by somebody",
 	ruleStartup:              "differences from before the tracker looked",
+	ruleTold:                 "a single event after which kube-controller-manager acts",
 	ruleNotTold:              "a difference that kube-controller-manager is not told of",
 	ruleOneFamilyShown:       "exception: one family of two is published already",
 	ruleServiceTerminating:   "exception: a Service being deleted gets no new slices",
@@ -224,5 +226,6 @@ func examinePorts(s *corev1.Service, p *corev1.Pod, mark func(rule, bool)) {
 
 // settled forgets what the rules look back to.
 func (w *world) settled() {
-	w.flips, w.born = map[types.UID]int{}, map[types.UID]bool{}
+	w.happened, w.rearranged = 0, false
+	w.flips = map[types.UID]int{}
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // nodesAreTold says whether the tracker hears of nodes.
-const nodesAreTold = false
+const nodesAreTold = true
 
 // fakeClients is never asked anything: feeds are built with it for their conversions.
 var fakeClients = clients{kube: kubefake.NewClientset()}
@@ -28,8 +28,8 @@ func (w *world) tellPod(p *corev1.Pod)         { w.tracker.SetPod(podOf(p), w.ti
 func (w *world) tellPodGone(name string)       { w.tracker.DeletePod(shop, name, w.tick()) }
 func (w *world) tellService(s *corev1.Service) { w.tracker.SetService(serviceOf(s), w.tick()) }
 func (w *world) tellServiceGone(name string)   { w.tracker.DeleteService(shop, name, w.tick()) }
-func (w *world) tellNode(string)               {}
-func (w *world) tellNodeGone(string)           {}
+func (w *world) tellNode(name string)          { w.tracker.SetNode(name, w.tick()) }
+func (w *world) tellNodeGone(name string)      { w.tracker.DeleteNode(name, w.tick()) }
 func (w *world) begin()                        { w.tracker.Synced(w.tick()) }
 func (w *world) tellSlice(s *discoveryv1.EndpointSlice) {
 	if err := w.sinks["slices"].update(s, w.tick()); err != nil {
@@ -51,6 +51,9 @@ type view struct {
 
 // view reads the tracker. How many differences stand can be seen from how fast wrong-endpoint-seconds grow.
 func (w *world) view(service string) view {
+	if !w.begun {
+		return view{addsUp: true}
+	}
 	q := lag.Query{Now: w.now, Measured: func(s lag.Service) bool { return s.Name == service }}
 	now := w.tracker.Summary(q)
 	q.Now = w.now.Add(time.Second)
@@ -64,6 +67,6 @@ func (w *world) view(service string) view {
 	return view{
 		missing: grown(lag.DirectionAddition), stale: grown(lag.DirectionRemoval),
 		open: s.Open, drift: s.Drift,
-		addsUp: s.Changes == s.Closed+s.Open+s.Superseded+s.NotNeeded+s.Startup+s.HandOver+s.OverCapacity,
+		addsUp: s.Changes == s.Closed+s.Open+s.Superseded+s.NotNeeded+s.Startup+s.Gap+s.HandOver+s.OverCapacity+s.Unacted,
 	}
 }

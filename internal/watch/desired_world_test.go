@@ -46,10 +46,14 @@ type world struct {
 	now     time.Time
 	created int
 	rules   ruleSet
-	// flips counts the changes of readiness of each Pod since the last sync, and born holds the Pods made since then.
+	// happened is how many things did since the last sync, and rearranged that slices were touched among them. unsettled
+	// are the Services that the last sync left as they were.
+	happened   int
+	rearranged bool
+	unsettled  map[string]bool
+	// flips counts the changes of readiness of each Pod since the last sync.
 	flips map[types.UID]int
-	born  map[types.UID]bool
-	// unmanaged are the Services that had no endpoints of kube-controller-manager's at the last sync; gone those deleted.
+	// unmanaged are the Services that were not kube-controller-manager's at the last sync; gone are those deleted.
 	unmanaged, gone map[string]bool
 }
 
@@ -62,7 +66,8 @@ func newWorld(perSlice int32) *world {
 		expected: endpointutil.NewEndpointSliceTracker(),
 		tracker:  lag.NewTracker(lag.Options{Capacity: 5000}),
 		now:      time.Unix(1_800_000_000, 0),
-		flips:    map[types.UID]int{}, born: map[types.UID]bool{}, unmanaged: map[string]bool{}, gone: map[string]bool{},
+		flips:    map[types.UID]int{}, unmanaged: map[string]bool{}, gone: map[string]bool{},
+		unsettled: map[string]bool{},
 	}
 	w.attach()
 	return w
@@ -107,9 +112,6 @@ func (w *world) setPod(name string, p *corev1.Pod) {
 		after = p
 		w.pods[name] = p
 		w.tellPod(p)
-		if old == nil {
-			w.born[p.UID] = true
-		}
 	} else {
 		delete(w.pods, name)
 		w.tellPodGone(name)
@@ -159,6 +161,7 @@ func isOurs(s *discoveryv1.EndpointSlice) bool {
 
 // setSlice stores a slice that somebody else than kube-controller-manager wrote.
 func (w *world) setSlice(s *discoveryv1.EndpointSlice) {
+	w.rearranged = true
 	w.slices[s.Name] = s
 	if isOurs(s) && w.expected.ShouldSync(s) {
 		w.queued[s.Labels[discoveryv1.LabelServiceName]] = true
@@ -168,6 +171,7 @@ func (w *world) setSlice(s *discoveryv1.EndpointSlice) {
 
 // deleteSlice deletes a slice on behalf of somebody else.
 func (w *world) deleteSlice(name string) {
+	w.rearranged = true
 	s := w.slices[name]
 	delete(w.slices, name)
 	if isOurs(s) && w.expected.Has(s) && !w.expected.HandleDeletion(s) {
