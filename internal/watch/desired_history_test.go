@@ -60,7 +60,7 @@ var weighted = []struct {
 }{
 	{20, flipReady}, {5, loseCondition}, {5, blockByGate}, {8, terminate}, {9, changePhase}, {12, changeIPs}, {5, addFamily}, {8, relabel},
 	{9, createPod}, {6, deletePod}, {3, comeAndGo}, {5, replacePod}, {3, createService}, {2, deleteService}, {3, replaceService},
-	{5, changeSelector}, {5, togglePublish}, {5, changeFamilies}, {7, changeType}, {5, dropSelector}, {6, changePorts},
+	{5, changeSelector}, {5, togglePublish}, {5, changeFamilies}, {7, changeType}, {5, dropSelector}, {8, changePorts},
 	{9, toggleNode}, {6, foreignSlice}, {3, forgeSlice}, {4, editSlice}, {3, removeSlice}, {14, terminateService}, {3, flipTwice},
 	{2, collectGarbage},
 }
@@ -416,7 +416,7 @@ func comeAndGo(w *world, d *draws) string {
 	return "created and deleted " + describePod(p)
 }
 
-// replacePod deletes a Pod and makes another of its name; half of the time a watch tells only of the latter.
+// replacePod deletes a Pod and makes another of its name; half of the time our watch misses the former.
 func replacePod(w *world, d *draws) string {
 	p := w.anyPod(d)
 	if p == nil {
@@ -429,9 +429,14 @@ func replacePod(w *world, d *draws) string {
 	} else {
 		fresh.ObjectMeta = w.meta(p.Name, p.Labels)
 	}
+	said := "deleted and created "
+	if w.missed = d.percent(50); w.missed {
+		said = "(unheard) " + said
+	}
 	w.setPod(p.Name, nil)
+	w.missed = false
 	w.setPod(p.Name, fresh)
-	return "deleted and created " + describePod(fresh)
+	return said + describePod(fresh)
 }
 
 func anySelector(d *draws) map[string]string {

@@ -12,9 +12,6 @@ import (
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 )
 
-// nodesAreTold says whether the tracker hears of nodes.
-const nodesAreTold = true
-
 // fakeClients is never asked anything: feeds are built with it for their conversions.
 var fakeClients = clients{kube: kubefake.NewClientset()}
 

@@ -43,6 +43,7 @@ type world struct {
 	feed    *Feed
 	sinks   map[string]*sink
 	begun   bool // the tracker records
+	missed  bool // the tracker does not hear that a Pod is deleted
 	now     time.Time
 	created int
 	rules   ruleSet
@@ -114,7 +115,9 @@ func (w *world) setPod(name string, p *corev1.Pod) {
 		w.tellPod(p)
 	} else {
 		delete(w.pods, name)
-		w.tellPodGone(name)
+		if !w.missed {
+			w.tellPodGone(name)
+		}
 	}
 	key := endpointutil.GetPodUpdateProjectionKey(before, after)
 	names, err := endpointutil.GetServicesToUpdate(serviceLister{w: w}, key)
@@ -333,7 +336,7 @@ type nodeLister struct {
 var errNoNode = apierrors.NewNotFound(corev1.Resource("nodes"), "")
 
 func (l nodeLister) Get(name string) (*corev1.Node, error) {
-	if n := l.nodes[name]; n != nil || !nodesAreTold {
+	if n := l.nodes[name]; n != nil {
 		return n, nil
 	}
 	return nil, errNoNode
