@@ -14,24 +14,24 @@ import (
 	endpointutil "k8s.io/endpointslice/util"
 )
 
-// step is one thing that happens. What it means is drawn in advance, so that a history stays one when steps are left out.
-type step struct {
+// happening is one thing that happens. What it means is drawn in advance, so that a history stays one when some are left out.
+type happening struct {
 	do action
 	x  [4]uint32
 }
 
 // action changes the world and says in words what it did; "" is nothing.
-type action func(w *world, x *draws) string
+type action func(w *world, x *dice) string
 
-// draws hands out the numbers of a step.
-type draws struct {
+// dice hand out the numbers of one.
+type dice struct {
 	x    [4]uint32
 	next int
 	mix  uint32
 }
 
 // n returns a number below limit.
-func (d *draws) n(limit int) int {
+func (d *dice) n(limit int) int {
 	v := d.x[d.next%4] ^ d.mix
 	if d.next++; d.next%4 == 0 {
 		d.mix = d.mix*0x9E3779B9 + d.x[(d.next/4)%4]*0x85EBCA6B + 1
@@ -43,14 +43,14 @@ func (d *draws) n(limit int) int {
 }
 
 // percent is true that often.
-func (d *draws) percent(p int) bool { return d.n(100) < p }
+func (d *dice) percent(p int) bool { return d.n(100) < p }
 
-func pick[T any](d *draws, all ...T) T { return all[d.n(len(all))] }
+func pick[T any](d *dice, all ...T) T { return all[d.n(len(all))] }
 
 // history is a world to begin with and what happens to it.
 type history struct {
 	perSlice int32
-	steps    []step
+	steps    []happening
 }
 
 // weighted are the actions after a history's beginning, with how often each is drawn.
@@ -72,11 +72,11 @@ var allWeights = func() (sum int) {
 	return sum
 }()
 
-func draw(r *rand.Rand, do action) step {
-	return step{do, [4]uint32{r.Uint32(), r.Uint32(), r.Uint32(), r.Uint32()}}
+func draw(r *rand.Rand, do action) happening {
+	return happening{do, [4]uint32{r.Uint32(), r.Uint32(), r.Uint32(), r.Uint32()}}
 }
 
-func drawWeighted(r *rand.Rand) step {
+func drawWeighted(r *rand.Rand) happening {
 	n := r.IntN(allWeights)
 	for _, a := range weighted {
 		if n -= a.weight; n < 0 {
@@ -86,9 +86,9 @@ func drawWeighted(r *rand.Rand) step {
 	panic("weights")
 }
 
-// newHistory draws a history. One in 22 has a Service with more than 100 Pods, and little happens to it.
+// newHistory dice a history. One in 22 has a Service with more than 100 Pods, and little happens to it.
 func newHistory(r *rand.Rand, syncs int) history {
-	h := history{perSlice: pick(&draws{x: [4]uint32{r.Uint32()}}, int32(1), 2, 3, 100)}
+	h := history{perSlice: pick(&dice{x: [4]uint32{r.Uint32()}}, int32(1), 2, 3, 100)}
 	add := func(do action, times int) {
 		for range times {
 			h.steps = append(h.steps, draw(r, do))
@@ -128,7 +128,7 @@ func newHistory(r *rand.Rand, syncs int) history {
 	return h
 }
 
-func beginTracking(w *world, _ *draws) string {
+func beginTracking(w *world, _ *dice) string {
 	for _, s := range w.services {
 		writes, _ := w.reconcile(s)
 		w.rules[ruleStartup] = w.rules[ruleStartup] || !equal(shownBy(w.slicesOf(s.Name)), shownBy(w.after(s.Name, writes)))
@@ -140,14 +140,14 @@ func beginTracking(w *world, _ *draws) string {
 }
 
 // syncServices is marked, not done: check does it.
-func syncServices(*world, *draws) string { return "kube-controller-manager syncs" }
+func syncServices(*world, *dice) string { return "kube-controller-manager syncs" }
 
 // createFirstNode makes a node that no Pod is on: as long as it knows of none, the tracker takes every node to exist.
-func createFirstNode(w *world, _ *draws) string { return addNode(w, firstNode) }
+func createFirstNode(w *world, _ *dice) string { return addNode(w, firstNode) }
 
 const firstNode = "control-plane"
 
-func createNode(w *world, d *draws) string {
+func createNode(w *world, d *dice) string {
 	if name := fmt.Sprint("node-", d.n(3)); w.nodes[name] == nil {
 		return addNode(w, name)
 	}
@@ -160,7 +160,7 @@ func addNode(w *world, name string) string {
 	return name + " appears"
 }
 
-func toggleNode(w *world, d *draws) string {
+func toggleNode(w *world, d *dice) string {
 	if said := createNode(w, d); said != "" {
 		return said
 	}
@@ -171,7 +171,7 @@ func toggleNode(w *world, d *draws) string {
 	return name + " vanishes"
 }
 
-func anyLabels(d *draws) map[string]string {
+func anyLabels(d *dice) map[string]string {
 	l := map[string]string{"app": pick(d, "web", "web", "web", "api")}
 	if d.percent(70) {
 		l["tier"] = pick(d, "a", "a", "b")
@@ -192,7 +192,7 @@ func familyOf(ip string) corev1.IPFamily {
 	return corev1.IPv4Protocol
 }
 
-func anyIPs(d *draws) []string {
+func anyIPs(d *dice) []string {
 	switch n := d.n(100); {
 	case n < 10:
 		return nil
@@ -229,7 +229,7 @@ func setReady(p *corev1.Pod, containers, ready corev1.ConditionStatus) {
 	}
 }
 
-func newPod(w *world, d *draws, name string) *corev1.Pod {
+func newPod(w *world, d *dice, name string) *corev1.Pod {
 	p := &corev1.Pod{ObjectMeta: w.meta(name, anyLabels(d))}
 	port := corev1.ContainerPort{Name: "http", ContainerPort: pick(d, int32(80), 81), Protocol: pick(d, corev1.ProtocolTCP, corev1.ProtocolTCP, corev1.ProtocolUDP)}
 	c := corev1.Container{Name: "main"}
@@ -262,7 +262,7 @@ func newPod(w *world, d *draws, name string) *corev1.Pod {
 	return p
 }
 
-func createPod(w *world, d *draws) string {
+func createPod(w *world, d *dice) string {
 	name := fmt.Sprint("pod-", d.n(6))
 	if w.pods[name] != nil {
 		return ""
@@ -272,7 +272,7 @@ func createPod(w *world, d *draws) string {
 }
 
 // createCrowd makes 101 to 130 ready Pods with few differences.
-func createCrowd(w *world, d *draws) string {
+func createCrowd(w *world, d *dice) string {
 	n := 101 + d.n(30)
 	for i := range n {
 		name := fmt.Sprintf("crowd-%03d", i)
@@ -303,7 +303,7 @@ func describePod(p *corev1.Pod) string {
 }
 
 // anyPod chooses one of the Pods that exist, nil if there is none.
-func (w *world) anyPod(d *draws) *corev1.Pod {
+func (w *world) anyPod(d *dice) *corev1.Pod {
 	if len(w.pods) == 0 {
 		return nil
 	}
@@ -311,7 +311,7 @@ func (w *world) anyPod(d *draws) *corev1.Pod {
 }
 
 // onPod is an action on a Pod that exists.
-func onPod(w *world, d *draws, change func(p *corev1.Pod)) string {
+func onPod(w *world, d *dice, change func(p *corev1.Pod)) string {
 	p := w.anyPod(d)
 	if p == nil {
 		return ""
@@ -320,7 +320,7 @@ func onPod(w *world, d *draws, change func(p *corev1.Pod)) string {
 	return "changed " + describePod(w.pods[p.Name])
 }
 
-func flipReady(w *world, d *draws) string {
+func flipReady(w *world, d *dice) string {
 	return onPod(w, d, func(p *corev1.Pod) {
 		status := corev1.ConditionTrue
 		if endpointutil.IsPodReady(p) {
@@ -332,12 +332,12 @@ func flipReady(w *world, d *draws) string {
 	})
 }
 
-func flipTwice(w *world, d *draws) string {
+func flipTwice(w *world, d *dice) string {
 	again := *d
 	return flipReady(w, d) + "; " + flipReady(w, &again)
 }
 
-func loseCondition(w *world, d *draws) string {
+func loseCondition(w *world, d *dice) string {
 	return onPod(w, d, func(p *corev1.Pod) {
 		if d.percent(50) {
 			p.Status.Conditions = p.Status.Conditions[:min(1, len(p.Status.Conditions))]
@@ -347,14 +347,14 @@ func loseCondition(w *world, d *draws) string {
 	})
 }
 
-func blockByGate(w *world, d *draws) string {
+func blockByGate(w *world, d *dice) string {
 	return onPod(w, d, func(p *corev1.Pod) {
 		p.Spec.ReadinessGates = []corev1.PodReadinessGate{{ConditionType: "example.com/gate"}}
 		setReady(p, corev1.ConditionTrue, corev1.ConditionFalse)
 	})
 }
 
-func terminate(w *world, d *draws) string {
+func terminate(w *world, d *dice) string {
 	return onPod(w, d, func(p *corev1.Pod) {
 		if p.DeletionTimestamp != nil {
 			setReady(p, corev1.ConditionFalse, corev1.ConditionFalse)
@@ -368,7 +368,7 @@ func terminate(w *world, d *draws) string {
 }
 
 // changePhase ends a Pod, with its readiness in the same write as the kubelet does, or without.
-func changePhase(w *world, d *draws) string {
+func changePhase(w *world, d *dice) string {
 	return onPod(w, d, func(p *corev1.Pod) {
 		was := p.Status.Phase
 		p.Status.Phase = pick(d, corev1.PodSucceeded, corev1.PodFailed, corev1.PodRunning, corev1.PodPending)
@@ -378,7 +378,7 @@ func changePhase(w *world, d *draws) string {
 	})
 }
 
-func changeIPs(w *world, d *draws) string {
+func changeIPs(w *world, d *dice) string {
 	return onPod(w, d, func(p *corev1.Pod) {
 		before, after := len(p.Status.PodIPs), anyIPs(d)
 		setIPs(p, after)
@@ -387,14 +387,14 @@ func changeIPs(w *world, d *draws) string {
 	})
 }
 
-func relabel(w *world, d *draws) string {
+func relabel(w *world, d *dice) string {
 	return onPod(w, d, func(p *corev1.Pod) {
 		p.Labels = anyLabels(d)
 		w.rules[ruleLabelsChanged] = true
 	})
 }
 
-func deletePod(w *world, d *draws) string {
+func deletePod(w *world, d *dice) string {
 	p := w.anyPod(d)
 	if p == nil {
 		return ""
@@ -404,7 +404,7 @@ func deletePod(w *world, d *draws) string {
 }
 
 // comeAndGo makes a ready Pod and deletes it before anybody can have published it.
-func comeAndGo(w *world, d *draws) string {
+func comeAndGo(w *world, d *dice) string {
 	const name = "brief"
 	p := newPod(w, d, name)
 	setReady(p, corev1.ConditionTrue, corev1.ConditionTrue)
@@ -417,7 +417,7 @@ func comeAndGo(w *world, d *draws) string {
 }
 
 // replacePod deletes a Pod and makes another of its name; half of the time our watch misses the former.
-func replacePod(w *world, d *draws) string {
+func replacePod(w *world, d *dice) string {
 	p := w.anyPod(d)
 	if p == nil {
 		return ""
@@ -439,7 +439,7 @@ func replacePod(w *world, d *draws) string {
 	return said + describePod(fresh)
 }
 
-func anySelector(d *draws) map[string]string {
+func anySelector(d *dice) map[string]string {
 	s := map[string]string{"app": pick(d, "web", "web", "web", "api")}
 	if d.percent(35) {
 		s["tier"] = pick(d, "a", "b")
@@ -447,12 +447,12 @@ func anySelector(d *draws) map[string]string {
 	return s
 }
 
-func anyFamilies(d *draws) []corev1.IPFamily {
+func anyFamilies(d *dice) []corev1.IPFamily {
 	return pick(d, []corev1.IPFamily{"IPv4"}, []corev1.IPFamily{"IPv4"}, []corev1.IPFamily{"IPv6"},
 		[]corev1.IPFamily{"IPv4", "IPv6"}, []corev1.IPFamily{"IPv6", "IPv4"})
 }
 
-func anyPorts(d *draws) []corev1.ServicePort {
+func anyPorts(d *dice) []corev1.ServicePort {
 	port := func(name string) corev1.ServicePort {
 		out := corev1.ServicePort{Name: name, Port: 80, Protocol: corev1.ProtocolTCP, TargetPort: intstr.FromInt32(int32(80 + d.n(3)))}
 		if d.percent(60) {
@@ -473,14 +473,14 @@ func anyPorts(d *draws) []corev1.ServicePort {
 	}
 }
 
-func setPorts(s *corev1.Service, d *draws) {
+func setPorts(s *corev1.Service, d *dice) {
 	s.Spec.Ports, s.Spec.ClusterIP = anyPorts(d), "10.96.0.1"
 	if len(s.Spec.Ports) == 0 || d.percent(20) {
 		s.Spec.ClusterIP = corev1.ClusterIPNone
 	}
 }
 
-func newService(w *world, d *draws, name string) *corev1.Service {
+func newService(w *world, d *dice, name string) *corev1.Service {
 	s := &corev1.Service{ObjectMeta: w.meta(name, anyLabels(d))}
 	s.Spec = corev1.ServiceSpec{
 		Type: corev1.ServiceTypeClusterIP, Selector: anySelector(d), IPFamilies: anyFamilies(d),
@@ -490,7 +490,7 @@ func newService(w *world, d *draws, name string) *corev1.Service {
 	return s
 }
 
-func createService(w *world, d *draws) string {
+func createService(w *world, d *dice) string {
 	name := fmt.Sprint("service-", d.n(2))
 	if w.services[name] != nil {
 		return ""
@@ -516,7 +516,7 @@ func describeService(s *corev1.Service) string {
 }
 
 // onService is an action on a Service that exists.
-func onService(w *world, d *draws, change func(s *corev1.Service)) string {
+func onService(w *world, d *dice, change func(s *corev1.Service)) string {
 	if len(w.services) == 0 {
 		return ""
 	}
@@ -525,7 +525,7 @@ func onService(w *world, d *draws, change func(s *corev1.Service)) string {
 	return "changed " + describeService(w.services[s.Name])
 }
 
-func deleteService(w *world, d *draws) string {
+func deleteService(w *world, d *dice) string {
 	if len(w.services) == 0 {
 		return ""
 	}
@@ -535,7 +535,7 @@ func deleteService(w *world, d *draws) string {
 	return "deleted " + name
 }
 
-func replaceService(w *world, d *draws) string {
+func replaceService(w *world, d *dice) string {
 	if len(w.services) == 0 {
 		return ""
 	}
@@ -546,23 +546,23 @@ func replaceService(w *world, d *draws) string {
 	return "deleted and created " + describeService(w.services[name])
 }
 
-func changeSelector(w *world, d *draws) string {
+func changeSelector(w *world, d *dice) string {
 	return onService(w, d, func(s *corev1.Service) {
 		s.Spec.Selector = anySelector(d)
 		w.rules[ruleSelectorChanged] = true
 	})
 }
 
-func togglePublish(w *world, d *draws) string {
+func togglePublish(w *world, d *dice) string {
 	return onService(w, d, func(s *corev1.Service) { s.Spec.PublishNotReadyAddresses = !s.Spec.PublishNotReadyAddresses })
 }
 
-func changeFamilies(w *world, d *draws) string {
+func changeFamilies(w *world, d *dice) string {
 	return onService(w, d, func(s *corev1.Service) { s.Spec.IPFamilies = anyFamilies(d) })
 }
 
 // addFamily gives a Pod or a Service a second family, as dual stack is introduced in a cluster.
-func addFamily(w *world, d *draws) string {
+func addFamily(w *world, d *dice) string {
 	if d.percent(50) {
 		return onService(w, d, func(s *corev1.Service) {
 			if len(s.Spec.IPFamilies) == 1 && s.Spec.IPFamilies[0] == corev1.IPv4Protocol {
@@ -584,11 +584,11 @@ func addFamily(w *world, d *draws) string {
 	})
 }
 
-func changePorts(w *world, d *draws) string {
+func changePorts(w *world, d *dice) string {
 	return onService(w, d, func(s *corev1.Service) { setPorts(s, d) })
 }
 
-func changeType(w *world, d *draws) string {
+func changeType(w *world, d *dice) string {
 	return onService(w, d, func(s *corev1.Service) {
 		if s.Spec.Type == corev1.ServiceTypeExternalName {
 			s.Spec.Type = corev1.ServiceTypeClusterIP
@@ -598,7 +598,7 @@ func changeType(w *world, d *draws) string {
 	})
 }
 
-func dropSelector(w *world, d *draws) string {
+func dropSelector(w *world, d *dice) string {
 	return onService(w, d, func(s *corev1.Service) {
 		if s.Spec.Selector == nil {
 			s.Spec.Selector = anySelector(d)
@@ -609,14 +609,14 @@ func dropSelector(w *world, d *draws) string {
 }
 
 // terminateService sets the deletion timestamp of a Service that a finalizer holds, as that of a load balancer does.
-func terminateService(w *world, d *draws) string {
+func terminateService(w *world, d *dice) string {
 	return onService(w, d, func(s *corev1.Service) { s.DeletionTimestamp = &metav1.Time{Time: w.now} })
 }
 
 const mirroringController = "endpointslicemirroring-controller.k8s.io"
 
 // strangeSlice shows all Pods, ready or not.
-func strangeSlice(w *world, d *draws, name, by string) *discoveryv1.EndpointSlice {
+func strangeSlice(w *world, d *dice, name, by string) *discoveryv1.EndpointSlice {
 	service := fmt.Sprint("service-", d.n(2))
 	s := &discoveryv1.EndpointSlice{
 		ObjectMeta:  w.meta(name, map[string]string{discoveryv1.LabelServiceName: service, discoveryv1.LabelManagedBy: by}),
@@ -639,7 +639,7 @@ func describeSlice(s *discoveryv1.EndpointSlice) string {
 		s.Labels[discoveryv1.LabelManagedBy], shownBy([]*discoveryv1.EndpointSlice{s}))
 }
 
-func foreignSlice(w *world, d *draws) string {
+func foreignSlice(w *world, d *dice) string {
 	by := pick(d, mirroringController, "mesh.example.com", "")
 	name := "strange-" + by
 	if w.slices[name] != nil {
@@ -651,7 +651,7 @@ func foreignSlice(w *world, d *draws) string {
 }
 
 // forgeSlice makes a slice with the controller's label that no Service owns.
-func forgeSlice(w *world, d *draws) string {
+func forgeSlice(w *world, d *dice) string {
 	const name = "forged"
 	if w.slices[name] != nil {
 		return ""
@@ -662,7 +662,7 @@ func forgeSlice(w *world, d *draws) string {
 }
 
 // editSlice is what somebody with kubectl does.
-func editSlice(w *world, d *draws) string {
+func editSlice(w *world, d *dice) string {
 	all := slices.DeleteFunc(slices.Collect(maps.Values(w.slices)), func(s *discoveryv1.EndpointSlice) bool {
 		return !isOurs(s) || len(s.Endpoints) == 0
 	})
@@ -689,7 +689,7 @@ func editSlice(w *world, d *draws) string {
 	return "edited " + describeSlice(s)
 }
 
-func removeSlice(w *world, d *draws) string {
+func removeSlice(w *world, d *dice) string {
 	if len(w.slices) == 0 {
 		return ""
 	}
@@ -700,7 +700,7 @@ func removeSlice(w *world, d *draws) string {
 }
 
 // collectGarbage deletes the slices whose Service is gone.
-func collectGarbage(w *world, _ *draws) string {
+func collectGarbage(w *world, _ *dice) string {
 	live := map[string]bool{}
 	for _, s := range w.services {
 		live[string(s.UID)] = true

@@ -93,14 +93,14 @@ func play(h history) (out played) {
 	w := newWorld(h.perSlice)
 	out.said = append(out.said, fmt.Sprint("at most ", h.perSlice, " endpoints in a slice"))
 	for _, s := range h.steps {
-		said := s.do(w, &draws{x: s.x})
+		said := s.do(w, &dice{x: s.x})
 		if said == "" {
 			continue
 		}
 		out.said = append(out.said, said)
 		w.happened++
 		if isSync(s) {
-			if out.err = w.sync(&draws{x: s.x}); out.err != nil {
+			if out.err = w.sync(&dice{x: s.x}); out.err != nil {
 				break
 			}
 		}
@@ -109,7 +109,7 @@ func play(h history) (out played) {
 	return out
 }
 
-func isSync(s step) bool {
+func isSync(s happening) bool {
 	return reflect.ValueOf(s.do).Pointer() == reflect.ValueOf(syncServices).Pointer()
 }
 
@@ -129,7 +129,7 @@ func shrink(h history) history {
 }
 
 // sync does what kube-controller-manager would do now for each Service, and compares before and after.
-func (w *world) sync(d *draws) error {
+func (w *world) sync(d *dice) error {
 	names := []string{"service-0", "service-1"}
 	if d.percent(50) {
 		slices.Reverse(names)
