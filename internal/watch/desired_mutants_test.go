@@ -118,9 +118,9 @@ func (m mutant) overlay(t *testing.T) string {
 		if strings.HasSuffix(path, "_test.go") {
 			continue
 		}
-		text, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
+		text, readErr := os.ReadFile(path)
+		if readErr != nil {
+			t.Fatal(readErr)
 		}
 		switch strings.Count(string(text), m.old) {
 		case 0:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -89,16 +90,16 @@ func (w *world) nextUID() types.UID {
 }
 
 // meta returns the metadata of a new object.
-func (w *world) meta(name string, labels map[string]string) metav1.ObjectMeta {
+func (w *world) meta(name string, set map[string]string) metav1.ObjectMeta {
 	uid := w.nextUID()
 	return metav1.ObjectMeta{
-		Namespace: shop, Name: name, UID: uid, Labels: labels, Generation: 1, ResourceVersion: fmt.Sprint(w.created),
+		Namespace: shop, Name: name, UID: uid, Labels: set, Generation: 1, ResourceVersion: strconv.Itoa(w.created),
 	}
 }
 
 func (w *world) bump(m *metav1.ObjectMeta) {
 	w.created++
-	m.ResourceVersion = fmt.Sprint(w.created)
+	m.ResourceVersion = strconv.Itoa(w.created)
 	m.Generation++
 }
 
