@@ -304,6 +304,12 @@ type verdict struct {
 	open, standing, drift, unacted, changes int
 }
 
+func (o *oddities) summary(service string) lag.Summary {
+	return o.tracker.Summary(lag.Query{Now: time.Now(), Measured: func(s lag.Service) bool {
+		return s.Namespace == oddNamespace && s.Name == service
+	}})
+}
+
 func (o *oddities) verdict(service string) (out verdict) {
 	q := lag.Query{Now: time.Now(), Measured: func(s lag.Service) bool {
 		return s.Namespace == oddNamespace && (service == "" || s.Name == service)
