@@ -27,6 +27,7 @@ type model struct {
 	lives     map[string]int // how often a managed Service of that name ended
 	slices    map[string]Slice
 	endpoints map[string]Endpoints
+	managed   map[string]bool // which Services were before the event
 	cells     map[modelKey]modelCell
 	state     map[modelKey]modelState
 	changes   []*modelChange
@@ -186,7 +187,15 @@ func (m *model) step(at time.Time) {
 		if !slices.Equal(was.shown, is.shown) && !inherited {
 			m.shownChanged(key, is, &state, at)
 		}
+		begins := is.managed && !m.managed[key.service]
+		if m.synced && begins && len(is.want) == 0 && len(is.shown) > 0 && state.pending == nil && !is.cut {
+			state.pending = m.open(key, is, Open, at)
+		}
 		m.state[key] = state
+	}
+	m.managed = map[string]bool{}
+	for name, s := range m.services {
+		m.managed[name] = !s.Selector.IsEmpty()
 	}
 }
 

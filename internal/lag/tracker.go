@@ -194,7 +194,7 @@ func (t *Tracker) SetService(s Service, at time.Time) {
 	if known.managed && s.Selector.IsEmpty() { // kube-controller-manager leaves what it published as it is
 		known = t.release(ns, known, at)
 	}
-	rematch, same := known.Selector != s.Selector, known.asks(s)
+	rematch, same, begins := known.Selector != s.Selector, known.asks(s), !known.managed
 	known.Service = s
 	known.managed = !s.Selector.IsEmpty()
 	if rematch {
@@ -212,6 +212,20 @@ func (t *Tracker) SetService(s Service, at time.Time) {
 			e.ips = m.pod.IPs
 		}
 		t.evaluate(m, e)
+		if begins {
+			t.noteInherited(m, at)
+		}
+	}
+}
+
+// noteInherited opens the removal of what is shown under the name of a Service that begins to be managed, and not wanted
+// any more: kube-controller-manager acts on the Service.
+func (t *Tracker) noteInherited(m *member, at time.Time) {
+	for in := range apiCount {
+		c := &m.cells[in]
+		if m.service.managed && c.want == 0 && c.pending == 0 && !m.conforms(in) && !m.service.cutsOff(in) {
+			t.open(m, in, t.begin(m.service, removal, KindService, at), Open)
+		}
 	}
 }
 
