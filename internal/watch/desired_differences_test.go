@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // TestDocumentedDifferencesAreStillDifferences lists in what we knowingly differ from the reconciler, and why that is
@@ -40,7 +41,7 @@ func TestDocumentedDifferencesAreStillDifferences(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(100)
-			w.nodes["node-0"] = &corev1.Node{}
+			w.nodes["node-0"] = &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-0"}}
 			s := &corev1.Service{ObjectMeta: w.meta("service-0", nil)}
 			s.Spec = corev1.ServiceSpec{Selector: map[string]string{"app": "web"}, IPFamilies: []corev1.IPFamily{"IPv4"}}
 			p := &corev1.Pod{ObjectMeta: w.meta("pod-0", map[string]string{"app": "web"})}
@@ -48,7 +49,7 @@ func TestDocumentedDifferencesAreStillDifferences(t *testing.T) {
 			setIPs(p, []string{"10.0.0.1"})
 			setReady(p, corev1.ConditionTrue, corev1.ConditionTrue)
 			test.change(w, s, p)
-			for node := range w.nodes {
+			for _, node := range w.nodes {
 				w.tellNode(node)
 			}
 			w.begin()

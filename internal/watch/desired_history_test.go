@@ -176,7 +176,7 @@ func createNode(w *world, d *dice) string {
 
 func addNode(w *world, name string) string {
 	w.nodes[name] = &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
-	w.tellNode(name)
+	w.tellNode(w.nodes[name])
 	return name + " appears"
 }
 

@@ -62,25 +62,28 @@ var mutants = map[string]mutant{
 		lagDir, "\tif !m.wanted(c.want, c.shown) {\n\t\treturn false\n\t}\n", "",
 	},
 	"ExternalName is managed": {
-		".", "if s.Spec.Type != corev1.ServiceTypeExternalName {", "if s != nil {",
+		".", "if !external && m.err == nil {", "if (!external || s != nil) && m.err == nil {",
 	},
 	"finished Pods are included": {
-		".", "endpointutil.ShouldPodBeInEndpoints(p, true)", "endpointutil.ShouldPodBeInEndpoints(p, true) || p.Status.PodIP != \"\"",
+		".", "p.Included = addressed && !over", "p.Included = addressed && (!over || p != nil)",
 	},
 	"a missing Ready condition means ready": {
-		".", "endpointutil.IsPodReady(p)", "endpointutil.IsPodReady(p) || len(p.Status.Conditions) < 2",
+		".", "\tvar addressed, judged, over bool\n", "\tvar addressed, judged, over bool\n\tp.Ready = true\n",
+	},
+	"a Ready condition Unknown means ready": {
+		".", "string(status) == string(corev1.ConditionTrue)", "string(status) != string(corev1.ConditionFalse)",
 	},
 	"only a Pod's first address counts": {
-		".", "range min(len(ips), len(p.Status.PodIPs))", "range min(1, len(p.Status.PodIPs))",
+		".", "if m.into(err); addresses < len(p.IPs) {", "if m.into(err); addresses < 1 {",
 	},
 	"a slice's missing ready condition means not ready": {
-		".", "if e.Conditions.Ready != nil && !*e.Conditions.Ready {", "if e.Conditions.Ready == nil || !*e.Conditions.Ready {",
+		".", "before, hidden := len(d.ready), false", "before, hidden := len(d.ready), true",
 	},
 	"addresses of other things than Pods count": {
-		".", "target == nil || target.Kind != \"Pod\"", "target == nil",
+		".", `!bytes.Equal(kind, []byte("Pod"))`, `!bytes.Equal(kind, []byte("Pod")) && len(kind) == 0`,
 	},
 	"slices of other controllers count": {
-		".", "slice.Labels[discoveryv1.LabelManagedBy] != sliceController ||", "",
+		".", "len(service) > 0 && string(manager) == sliceController", "len(service) > 0 && manager != nil",
 	},
 }
 

@@ -6,37 +6,39 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	"k8s.io/apimachinery/pkg/types"
-	kubefake "k8s.io/client-go/kubernetes/fake"
 
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 )
 
-// fakeClients is never asked anything: feeds are built with it for their conversions.
-var fakeClients = clients{kube: kubefake.NewClientset()}
-
-// attach connects the tracker, as the feed does.
+// attach connects the tracker, as the feed does behind its streams.
 func (w *world) attach() {
-	w.feed = &Feed{clients: fakeClients, tracker: w.tracker}
-	w.sinks = map[string]*sink{"slices": w.feed.endpointSlices()}
+	f := &Feed{tracker: w.tracker}
+	w.decoder, w.told = newDecoder(), map[lag.Kind]*kind{}
+	for _, k := range []*kind{f.pods(), f.services(), f.endpointSlices(), f.nodes()} {
+		w.told[k.of] = k
+	}
 }
 
-func (w *world) tellPod(p *corev1.Pod)         { w.tracker.SetPod(podOf(p), w.tick()) }
-func (w *world) tellPodGone(name string)       { w.tracker.DeletePod(shop, name, w.tick()) }
-func (w *world) tellService(s *corev1.Service) { w.tracker.SetService(serviceOf(s), w.tick()) }
-func (w *world) tellServiceGone(name string)   { w.tracker.DeleteService(shop, name, w.tick()) }
-func (w *world) tellNode(name string)          { w.tracker.SetNode(name, w.tick()) }
-func (w *world) tellNodeGone(name string)      { w.tracker.DeleteNode(name, w.tick()) }
-func (w *world) begin()                        { w.tracker.Synced(w.tick()) }
-func (w *world) tellSlice(s *discoveryv1.EndpointSlice) {
-	if err := w.sinks["slices"].update(s, w.tick()); err != nil {
+// tell hands an object to the tracker in the bytes in which it arrives.
+func (w *world) tell(k lag.Kind, object interface{ Marshal() ([]byte, error) }) {
+	raw, err := object.Marshal()
+	if err == nil {
+		err = w.told[k].set(w.decoder, raw, w.tick())
+	}
+	if err != nil {
 		panic(err)
 	}
 }
 
-func (w *world) tellSliceGone(name string) {
-	w.sinks["slices"].drop(types.NamespacedName{Namespace: shop, Name: name}, w.tick())
-}
+func (w *world) tellPod(p *corev1.Pod)                  { w.tell(lag.KindPod, p) }
+func (w *world) tellPodGone(name string)                { w.told[lag.KindPod].remove(shop, name, w.tick()) }
+func (w *world) tellService(s *corev1.Service)          { w.tell(lag.KindService, s) }
+func (w *world) tellServiceGone(name string)            { w.told[lag.KindService].remove(shop, name, w.tick()) }
+func (w *world) tellSlice(s *discoveryv1.EndpointSlice) { w.tell(lag.KindSlice, s) }
+func (w *world) tellSliceGone(name string)              { w.told[lag.KindSlice].remove(shop, name, w.tick()) }
+func (w *world) tellNode(n *corev1.Node)                { w.tell(lag.KindNode, n) }
+func (w *world) tellNodeGone(name string)               { w.told[lag.KindNode].remove("", name, w.tick()) }
+func (w *world) begin()                                 { w.tracker.Synced(w.tick()) }
 
 // view is what the tracker says of one Service's slices.
 type view struct {

@@ -41,8 +41,8 @@ type world struct {
 	expected *endpointutil.EndpointSliceTracker
 
 	tracker *lag.Tracker
-	feed    *Feed
-	sinks   map[string]*sink
+	decoder *decoder
+	told    map[lag.Kind]*kind
 	begun   bool // the tracker records
 	missed  bool // the tracker does not hear that a Pod is deleted
 	now     time.Time
