@@ -97,7 +97,9 @@ func newMeasurement(
 	if err := figures.Register(served.Registry, tracker, clk); err != nil {
 		return nil, nil, err
 	}
-	feed, err := watch.NewFeed(cfg, tracker, watch.Options{Logger: mgr.GetLogger().WithName("watch")})
+	feed, err := watch.NewFeed(cfg, tracker, watch.Options{
+		Logger: mgr.GetLogger().WithName("watch"), Processed: figures.Processed, Watched: figures.Watched,
+	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("set up the endpoint watches: %w", err)
 	}

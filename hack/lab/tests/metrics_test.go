@@ -102,6 +102,37 @@ func TestMetrics(t *testing.T) {
 	for _, row := range rowsOf(want) {
 		row.compare(t, before, after)
 	}
+	after.compareWatches(t)
+}
+
+// compareWatches checks what is told of the watches and of how well they measure.
+func (e exposition) compareWatches(t *testing.T) {
+	t.Helper()
+	bound := e.total("endpointsync_measurement_error_bound_seconds", nil)
+	if bound <= 0 {
+		t.Error("no error bound although changes began in the last minute")
+	}
+	for _, kind := range []string{"pods", "services", "endpointslices", "endpoints", "nodes", "namespaces"} {
+		of := map[string]string{"kind": kind}
+		if e.total("endpointsync_watch_receiving", of) != 1 {
+			t.Errorf("the watch of %s is not caught up", kind)
+		}
+		relists := e.total("endpointsync_watch_starts_total", map[string]string{"kind": kind, "type": "relist"})
+		if relists != 1 {
+			t.Errorf("%g relists of %s, want 1: at the start", relists, kind)
+		}
+		h := e.histogram("endpointsync_watch_processing_seconds", of)
+		if h.count > 0 {
+			low, high := h.bucketOf(0.99)
+			t.Logf("%s: %d events, p99 of processing %s to %s", kind, h.count, low, high)
+		}
+	}
+	for _, kind := range []string{"pods", "endpointslices", "endpoints"} {
+		if n := e.histogram("endpointsync_watch_processing_seconds", map[string]string{"kind": kind}).count; n < metricsServices {
+			t.Errorf("%d events of %s were processed, want %d and more", n, kind, metricsServices)
+		}
+	}
+	t.Logf("error bound %g s", bound)
 }
 
 // row is what the observer saw in one API and direction.
