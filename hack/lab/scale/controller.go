@@ -169,6 +169,7 @@ func (r *run) conclude(ctx context.Context, c *process, metrics scraper, before 
 		return err
 	}
 	p.P99DelaySeconds, p.Controller.P99DelayByKind = delays(before.delays(), after.delays())
+	p.Controller.HeapGoalBeforeBytes, p.Controller.HeapGoalAfterBytes = before.heapGoal(), after.heapGoal()
 	if open, told := after.open(); told {
 		p.Controller.OpenChangesAfter = &open
 	}

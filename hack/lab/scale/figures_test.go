@@ -93,6 +93,8 @@ endpointsync_watch_processing_seconds_count{kind="endpoints"} 100
 # TYPE endpointsync_open_changes gauge
 endpointsync_open_changes{resource="Endpoints",direction="Addition"} 2
 endpointsync_open_changes{resource="Endpoints",direction="Removal"} 1
+# TYPE go_memstats_next_gc_bytes gauge
+go_memstats_next_gc_bytes 4.194304e+06
 `)
 	all, byKind := delays(before.delays(), after.delays())
 	got := map[string]float64{"all": *all, "pods": *byKind["pods"], "endpoints": *byKind["endpoints"]}
@@ -102,6 +104,9 @@ endpointsync_open_changes{resource="Endpoints",direction="Removal"} 1
 	}
 	if open, told := after.open(); open != 3 || !told {
 		t.Errorf("open() = %v, %v, want 3, true", open, told)
+	}
+	if goal := after.heapGoal(); goal != 4<<20 {
+		t.Errorf("heapGoal() = %d, want 4 MiB", goal)
 	}
 	if all, byKind = delays(families{}.delays(), families{}.delays()); all != nil || len(byKind) != 0 {
 		t.Errorf("delays of a controller without the metric = %v, %v, want none", all, byKind)

@@ -19,6 +19,7 @@ import (
 const (
 	delayMetric = "endpointsync_watch_processing_seconds" // histogram by kind
 	openMetric  = "endpointsync_open_changes"             // gauge by resource and direction
+	goalMetric  = "go_memstats_next_gc_bytes"             // gauge: twice what is in use, unless the process asks otherwise
 )
 
 // families are the metrics of a process.
@@ -127,6 +128,15 @@ func (b buckets) quantile(q float64) (value float64, counted bool) {
 		sum, lower = sum+count, bound
 	}
 	return lower, true
+}
+
+// heapGoal is up to what size the heap may grow before it is collected; 0 if it is not told.
+func (f families) heapGoal() int64 {
+	goal := 0.0
+	for _, m := range f[goalMetric].GetMetric() {
+		goal = m.GetGauge().GetValue()
+	}
+	return int64(goal)
 }
 
 // open is how many changes are open by the controller's own account; false if it does not tell.

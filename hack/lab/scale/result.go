@@ -54,8 +54,10 @@ type ControllerFigures struct {
 	MaxEventsBehind          int64               `json:"maxEventsBehind"` // that a watch had still to be sent
 	RSSAfterChurnBytes       int64               `json:"rssAfterChurnBytes"`
 	AnonymousAfterChurnBytes int64               `json:"anonymousAfterChurnBytes"` // of that, without its program
-	GrowthBytes              int64               `json:"growthBytes"`              // from the end of the first minute, or half, to the end
-	GrowthBytesPerMinute     float64             `json:"growthBytesPerMinute"`     // slope of the straight line through the samples since
+	HeapGoalBeforeBytes      int64               `json:"heapGoalBeforeChurnBytes"` // of the Go runtime: tells growth from garbage
+	HeapGoalAfterBytes       int64               `json:"heapGoalAfterChurnBytes"`
+	GrowthBytes              int64               `json:"growthBytes"`          // from the end of the first minute, or half, to the end
+	GrowthBytesPerMinute     float64             `json:"growthBytesPerMinute"` // slope of the straight line through the samples since
 	P99DelayByKind           map[string]*float64 `json:"p99DelaySecondsByKind"`
 	OpenChangesAfter         *float64            `json:"openChangesAfterChurn"`
 }
