@@ -94,13 +94,17 @@ type delay struct {
 	late   time.Duration
 }
 
-// delays is a ring over the seconds of the records' own time.
-type delays []delay
+// delays is a ring over the seconds of the clock, which those who call SetDelay go by as well.
+type delays struct {
+	// began is how far into its second the records' own time begins.
+	began time.Duration
+	ring  []delay
+}
 
-func secondOf(at time.Duration) int64 { return int64(at / time.Second) }
+func (d *delays) second(at time.Duration) int64 { return int64((at + d.began) / time.Second) }
 
-// SetDelay tells that what was received in the second of the given time may have been stamped up to d late. The largest
-// of a second counts.
+// SetDelay tells that what was received in the second of the given time, a second of the clock, may have been stamped up
+// to d late. The largest of a second counts.
 func (t *Tracker) SetDelay(at time.Time, d time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -108,11 +112,11 @@ func (t *Tracker) SetDelay(at time.Time, d time.Duration) {
 	if since < 0 {
 		return
 	}
-	if t.delays == nil {
-		t.delays = make(delays, keptDelays)
+	if t.delays.ring == nil {
+		t.delays = delays{began: time.Duration(t.records.base.Nanosecond()), ring: make([]delay, keptDelays)}
 	}
-	second := secondOf(since)
-	slot := &t.delays[second%keptDelays]
+	second := t.delays.second(since)
+	slot := &t.delays.ring[second%keptDelays]
 	if slot.second != second {
 		*slot = delay{second: second}
 	}
@@ -120,10 +124,10 @@ func (t *Tracker) SetDelay(at time.Time, d time.Duration) {
 }
 
 // at returns by how much a stamp may be late, if that is known.
-func (d delays) at(stamp time.Duration) (late time.Duration, known bool) {
-	if len(d) == 0 || stamp < 0 {
+func (d *delays) at(stamp time.Duration) (late time.Duration, known bool) {
+	if len(d.ring) == 0 || stamp < 0 {
 		return 0, false
 	}
-	slot := d[secondOf(stamp)%keptDelays]
-	return slot.late, slot.late > 0 && slot.second == secondOf(stamp)
+	slot := d.ring[d.second(stamp)%keptDelays]
+	return slot.late, slot.late > 0 && slot.second == d.second(stamp)
 }

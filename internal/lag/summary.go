@@ -118,14 +118,15 @@ func (s Summary) Stat(r Resource, d Direction) Stat {
 // Summary returns the lag in a window. It holds the tracker's lock only while it copies the window.
 func (t *Tracker) Summary(q Query) Summary {
 	w := t.window(q)
-	count := newCount(&w)
+	count := newCount(&w, q)
 	for i := range w.records {
 		count.add(&w.records[i])
 	}
+	removals := sorted(count.removals())
 	return Summary{
 		Stats: count.all.rows(), HandOver: count.handOver.rows(), AfterRestart: count.afterRestart.rows(),
 		From: w.start, To: q.Now,
-		Removal: quantile(sorted(count.removals), removalPercentile), Removals: len(count.removals),
+		Removal: quantile(removals, removalPercentile), Removals: len(removals),
 		ErrorBound: count.bound, BoundKnown: count.boundKnown,
 		Blind: w.blindness(), Worst: worst(count.services, q.Worst),
 	}
@@ -138,17 +139,27 @@ const removalPercentile = 0.999
 type count struct {
 	window                      *window
 	all, handOver, afterRestart table
-	removals                    []sample
-	services                    map[*service]*ServiceStat
+	services                    map[*service]*ServiceStat // nil: nobody asks
 	bound                       time.Duration
 	boundKnown                  bool
 }
 
-func newCount(w *window) *count {
-	return &count{
-		window: w, all: newTable(), handOver: newTable(), afterRestart: newTable(),
-		services: map[*service]*ServiceStat{}, boundKnown: true,
+func newCount(w *window, q Query) *count {
+	c := &count{window: w, all: newTable(), handOver: newTable(), afterRestart: newTable(), boundKnown: true}
+	if q.Worst > 0 {
+		c.services = map[*service]*ServiceStat{}
 	}
+	c.all.expect(w.records)
+	return c
+}
+
+// removals are the lags of all removals in both APIs, with a leader and without.
+func (c *count) removals() []sample {
+	var out []sample
+	for in := range apiCount {
+		out = slices.Concat(out, c.all[in][1+removal].samples, c.handOver[in][1+removal].samples)
+	}
+	return out
 }
 
 // add counts one record in both APIs.
@@ -169,14 +180,13 @@ func (c *count) add(r *record) {
 		} else if restarted && s.sample() {
 			c.afterRestart.add(in, e)
 		}
-		if r.way == removal && (s.sample() || s.class == HandOver) {
-			c.removals = append(c.removals, newSample(s.lag, e.ended()))
-		}
 		if s.sample() {
 			late, known := c.window.late(r, s)
 			c.bound, c.boundKnown = max(c.bound, late), c.boundKnown && known
 		}
-		c.addService(e)
+		if c.services != nil {
+			c.addService(e)
+		}
 	}
 }
 

@@ -24,7 +24,7 @@ func (e entry) ended() Class {
 // table is the six rows of a Summary being counted.
 type table [apiCount][1 + wayCount]tally
 
-// tally is a Stat being counted, with the samples its percentiles run over.
+// tally is a Stat being counted. The rows of one direction keep the samples that the percentiles run over.
 type tally struct {
 	Stat
 
@@ -42,9 +42,30 @@ func newTable() table {
 	return t
 }
 
+// expect makes room for as many samples as there can be, so that nothing grows.
+func (t *table) expect(records []record) {
+	var n [apiCount][wayCount]int
+	for i := range records {
+		for in := range apiCount {
+			if c := records[i].classes[in]; c == Closed || c == Open {
+				n[in][records[i].way]++
+			}
+		}
+	}
+	for in := range t {
+		for d := range wayCount {
+			t[in][1+d].samples = make([]sample, 0, n[in][d])
+		}
+	}
+}
+
 func (t *table) add(in api, e entry) {
 	t[in][0].add(e)
-	t[in][1+e.record.way].add(e)
+	row := &t[in][1+e.record.way]
+	row.add(e)
+	if e.seen.sample() {
+		row.samples = append(row.samples, newSample(e.seen.lag, e.seen.class))
+	}
 }
 
 // addAsSample counts a change that met a time without a leader as the sample that it would have been.
@@ -57,9 +78,9 @@ func (t *table) addAsSample(in api, e entry) {
 func (t *table) rows() []Stat {
 	var out []Stat
 	for in := range t {
-		for _, i := range []way{0, 1 + addition, 1 + removal} {
-			out = append(out, t[in][i].rank())
-		}
+		both, additions, removals := &t[in][0], &t[in][1+addition], &t[in][1+removal]
+		added, removed := sorted(additions.samples), sorted(removals.samples)
+		out = append(out, both.rank(merged(added, removed)), additions.rank(added), removals.rank(removed))
 	}
 	return out
 }
@@ -72,7 +93,6 @@ const quiet = 30 * time.Second
 func (t *tally) add(e entry) {
 	t.count(e.seen.class)
 	if e.seen.sample() {
-		t.samples = append(t.samples, newSample(e.seen.lag, e.seen.class))
 		t.sampled(e)
 	}
 	if e.unpublished {
@@ -91,7 +111,7 @@ func (t *tally) add(e entry) {
 
 // sampled counts what is said of samples only. Records come in the order in which they were added.
 func (t *tally) sampled(e entry) {
-	if len(t.samples) == 1 || e.record.at-t.last >= quiet {
+	if t.Samples() == 1 || e.record.at-t.last >= quiet {
 		t.Episodes++
 	}
 	t.last = max(t.last, e.record.at)
@@ -103,9 +123,8 @@ func (t *tally) sampled(e entry) {
 	}
 }
 
-// rank fills in the percentiles.
-func (t *tally) rank() Stat {
-	s := sorted(t.samples)
+// rank fills in the percentiles of sorted samples.
+func (t *tally) rank(s []sample) Stat {
 	t.P50, t.P90, t.P99 = quantile(s, 0.50), quantile(s, 0.90), quantile(s, 0.99)
 	t.P999, t.Max = quantile(s, 0.999), quantile(s, 1)
 	return t.Stat
@@ -153,6 +172,19 @@ func newSample(lag time.Duration, c Class) sample {
 func sorted(s []sample) []sample {
 	slices.Sort(s)
 	return s
+}
+
+// merged is two sorted lists in one.
+func merged(a, b []sample) []sample {
+	out := make([]sample, 0, len(a)+len(b))
+	for len(a) > 0 && len(b) > 0 {
+		if a[0] <= b[0] {
+			out, a = append(out, a[0]), a[1:]
+		} else {
+			out, b = append(out, b[0]), b[1:]
+		}
+	}
+	return append(append(out, a...), b...)
 }
 
 func (s sample) lag() time.Duration { return time.Duration(s >> 1) }

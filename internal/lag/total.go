@@ -96,7 +96,8 @@ type Total struct {
 	Open       int
 	OldestOpen time.Duration
 	// WrongEndpointSeconds adds up for how long each difference stood since the tracker began: ready but missing, or gone
-	// but present. What still stands counts until now. It never falls.
+	// but present. What still stands counts until now. It grows, but for the milliseconds by which an end that was stamped
+	// before the last call and told after it takes back what was counted.
 	WrongEndpointSeconds float64
 }
 

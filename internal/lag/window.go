@@ -45,7 +45,7 @@ func (t *Tracker) copyWindow(q Query) (window, map[*service]Service) {
 	for k := range w.gaps {
 		w.gaps[k] = slices.Clone(w.gaps[k])
 	}
-	w.delays = slices.Clone(t.delays)
+	w.delays = delays{began: t.delays.began, ring: slices.Clone(t.delays.ring)}
 	var all map[*service]Service
 	if q.Measured != nil {
 		all = map[*service]Service{}

@@ -91,7 +91,7 @@ func (a *applier) event(i item) {
 		k.good = i.at
 	}
 	a.feed.delays.stamp(i.at, i.late)
-	if k.tracked && a.feed.options.Processed != nil && e.is != string(apiwatch.Bookmark) {
+	if a.feed.options.Processed != nil && e.is != string(apiwatch.Bookmark) {
 		a.feed.options.Processed(k.of, a.feed.clock.Since(i.at))
 	}
 }
@@ -159,13 +159,11 @@ func refusal(raw []byte) error {
 
 // complete tells the tracker that a first state is complete: what was not in it is gone.
 func (a *applier) complete(k *kind, at time.Time) {
-	if k.tracked {
-		seen := k.seen
-		a.feed.tracker.Retain(k.of, func(namespace, name string) bool {
-			_, kept := seen[a.hash([]byte(namespace), []byte(name))]
-			return kept
-		}, at)
-	}
+	seen := k.seen
+	a.feed.tracker.Retain(k.of, func(namespace, name string) bool {
+		_, kept := seen[a.hash([]byte(namespace), []byte(name))]
+		return kept
+	}, at)
 	k.seen, k.synced = nil, true
 	a.feed.listed(k)
 }
@@ -186,7 +184,7 @@ func (a *applier) hash(namespace, name []byte) uint64 {
 
 // lose tells the tracker that the kind was last received at the given time, or later if it is known better.
 func (a *applier) lose(k *kind, at time.Time) {
-	if k.tracked && k.synced && !k.lost {
+	if k.synced && !k.lost {
 		k.lost, k.good = true, latest(at, k.good)
 		a.feed.tracker.SetReceiving(k.of, false, k.good)
 	}

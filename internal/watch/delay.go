@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/utils/clock"
@@ -41,6 +42,8 @@ type second struct {
 type delays struct {
 	tracker *lag.Tracker
 
+	stamps atomic.Int64 // since they were last counted
+
 	mu      sync.Mutex
 	seconds map[int64]*second // by Unix time
 }
@@ -61,8 +64,12 @@ func (d *delays) second(unix int64) *second {
 
 func slotOf(at time.Time) int { return at.Nanosecond() / int(slotLength) }
 
+// count returns how many stamps were given since it was last asked.
+func (d *delays) count() int64 { return d.stamps.Swap(0) }
+
 // stamp keeps that a stamp may be late by as much as it tells itself.
 func (d *delays) stamp(at time.Time, late time.Duration) {
+	d.stamps.Add(1)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s := d.second(at.Unix())
@@ -121,10 +128,8 @@ func (d *delays) flush(now time.Time) {
 	maps.DeleteFunc(d.seconds, func(unix int64, _ *second) bool { return unix < now.Add(-toldAgain).Unix() })
 	d.mu.Unlock()
 	for _, unix := range slices.Sorted(maps.Keys(news)) {
-		// The tracker counts its seconds from another moment: two of them overlap with this one.
-		begin := now.Add(-now.Sub(time.Unix(unix, 0))) // with now's monotonic reading, as the stamps have one
-		d.tracker.SetDelay(begin, news[unix])
-		d.tracker.SetDelay(begin.Add(time.Second-1), news[unix])
+		middle := time.Unix(unix, int64(time.Second/2))
+		d.tracker.SetDelay(now.Add(-now.Sub(middle)), news[unix]) // With now's monotonic reading, as the stamps have one.
 	}
 }
 

@@ -13,13 +13,13 @@
 //     and on the connection below, to the stamp. It contains the time for which a full queue held the reader up;
 //   - the lateness of a canary that wakes every 5 ms, if something was stamped meanwhile or right after: this process did
 //     not get the processor, or collected garbage;
-//   - the time by which the latest renewals of kube-controller-manager's Lease took longer than before from the time
-//     written into them until they were here. It is an estimate of what the API server and the network add, not a bound:
-//     a delay of theirs that meets no renewal cannot be told from kube-controller-manager's lag.
+//   - the time that a small request over the same connection took until its answer was read: every two seconds, and five
+//     times a second while much happens. It bounds what the API server and the network add, as far as one request is like
+//     another: a delay of theirs that meets no probe cannot be told from kube-controller-manager's lag.
 //
 // Gaps: while the watch of a kind is down the tracker knows that it does not receive. A gap begins at the end that the
 // server sent, or when a watch broke, with the last bytes that came over its connection: a silent connection ends by
-// HTTP/2 pings after 45 s, and nothing says how long it had been dead. The Lease of kube-controller-manager is watched
-// over the same connection, so that bytes come every two seconds. A gap ends when the first state of a relist is
+// HTTP/2 pings after 45 s, and nothing says how long it had been dead. The probes are
+// answered over the same connection, so that bytes come every two seconds. A gap ends when the first state of a relist is
 // complete; or, after a resumption, as soon as the reader waits 50 ms for more, at the latest after a second.
 package watch

@@ -34,7 +34,7 @@ type Options struct {
 }
 
 // Feed keeps a tracker up to date. It costs one watch for each of Pods, Services, EndpointSlices, Endpoints, Namespaces
-// and Nodes (names and labels only) and of kube-controller-manager's Lease, and no request after that but to renew the
+// and Nodes (names and labels only), half a small request a second, five while much happens, and renewals of the
 // watches, every five to ten minutes; the last three may be forbidden. It has a connection of its own, so that nothing
 // else delays what it receives. It is a manager.Runnable that runs on every replica.
 type Feed struct {
@@ -111,6 +111,7 @@ func (f *Feed) Start(ctx context.Context) error {
 	applying.Go(f.apply)
 	running.Go(func() { f.delays.canary(ctx, f.clock) })
 	running.Go(func() { f.delays.tell(ctx, f.clock) })
+	running.Go(func() { f.probe(ctx) })
 	for _, k := range f.all {
 		s := &source{feed: f, kind: k}
 		reflector := cache.NewReflectorWithOptions(s, nil, s, cache.ReflectorOptions{

@@ -21,9 +21,7 @@ type kind struct {
 	// labels and fields narrow the request.
 	labels, fields string
 	metadataOnly   bool
-	// of is the kind as the tracker knows it; tracked says whether it does.
-	of      lag.Kind
-	tracked bool
+	of             lag.Kind // as the tracker knows it
 	// optional kinds do not hold up the others when they may not be read.
 	optional bool
 
@@ -60,10 +58,9 @@ const (
 func (f *Feed) kinds() []*kind {
 	all := []*kind{f.pods(), f.services(), f.endpointSlices(), f.endpoints(), f.namespaces(), f.nodes()}
 	for _, k := range all {
-		k.tracked, k.waiting = true, true
-		k.name = k.of.String()
+		k.name, k.waiting = k.of.String(), true
 	}
-	return append(all, f.lease())
+	return all
 }
 
 func (f *Feed) pods() *kind {

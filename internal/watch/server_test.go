@@ -10,7 +10,9 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -39,6 +41,9 @@ type change struct {
 // server is an API server that speaks as much of the protocol as a feed needs, in protobuf, with one history for all
 // resources.
 type server struct {
+	probes     atomic.Int64
+	probeTakes time.Duration // until it is answered
+
 	t *testing.T
 
 	mu       sync.Mutex
@@ -136,6 +141,12 @@ func (s *server) asked(resource, text string) int {
 // ServeHTTP answers lists and watches.
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	resource, query := path.Base(r.URL.Path), r.URL.Query()
+	if r.URL.Path == probed().path {
+		s.probes.Add(1)
+		time.Sleep(s.probeTakes)
+		s.refuse(w, http.StatusForbidden, "leases")
+		return
+	}
 	s.mu.Lock()
 	s.requests = append(s.requests, resource+" "+r.URL.RawQuery)
 	code, noStream := s.refused[resource], s.noStream

@@ -45,7 +45,7 @@ func (s *source) WatchWithContext(ctx context.Context, options metav1.ListOption
 		return nil, err
 	}
 	f := s.feed
-	if f.options.Watched != nil && s.kind.tracked {
+	if f.options.Watched != nil {
 		f.options.Watched(s.kind.of, first || s.relisted)
 	}
 	s.relisted = false

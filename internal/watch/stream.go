@@ -142,7 +142,7 @@ var errFrame = errors.New("not a watch")
 func ended(err error) bool { return errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) }
 
 // end tells that nothing more comes. A stream that the server ended was good until then; of one that broke nobody knows
-// since when it was not, so that the last bytes of its connection count (the Lease brings some every two seconds).
+// since when it was not, so that the last bytes of its connection count (the probes bring some every two seconds).
 func (s *stream) end(err error) {
 	at := s.feed.clock.Now()
 	if !ended(err) && !errors.Is(err, context.Canceled) {

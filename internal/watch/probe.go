@@ -1,0 +1,64 @@
+package watch
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+const (
+	// probePeriod is how often the API server is asked while much happens. Bursts of some seconds get a dozen probes.
+	probePeriod = 200 * time.Millisecond
+	// quietPeriods lie between two probes otherwise: half a request a second.
+	quietPeriods = 10
+	// busyEvents in a period mean that much happens: five times what kube-controller-manager writes at its default flags.
+	busyEvents = 40
+	// probeTimeout ends a probe that is not answered. The watches notice a dead connection themselves.
+	probeTimeout = 10 * time.Second
+)
+
+// probed is asked for because everybody may ask, there is one wherever lag is measured, and an answer comes from etcd:
+// kube-controller-manager's Lease. A refusal is an answer too, of an API server that is just as busy.
+func probed() *kind {
+	return &kind{
+		name: "leases",
+		path: resource("/apis/coordination.k8s.io/v1", metav1.NamespaceSystem, "leases/kube-controller-manager"),
+	}
+}
+
+// probe asks the API server for something small, over the connection of the watches, and keeps how long the answer took:
+// so late may what it sent meanwhile have been. It ends with ctx.
+func (f *Feed) probe(ctx context.Context) {
+	ticker := f.clock.NewTicker(probePeriod)
+	defer ticker.Stop()
+	for n := 0; ; n++ {
+		if busy := f.delays.count() >= busyEvents; busy || n%quietPeriods == 0 {
+			f.ask(ctx)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C():
+		}
+	}
+}
+
+func (f *Feed) ask(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	began := f.clock.Now()
+	answer, err := f.get(ctx, probed(), metav1.ListOptions{})
+	if err == nil {
+		_, err = io.Copy(io.Discard, io.LimitReader(answer, errorBytes))
+		err = errors.Join(err, answer.Close())
+	}
+	if refused := apierrors.APIStatus(nil); err != nil && !errors.As(err, &refused) {
+		return // Nobody answered: the watches have broken too, or will.
+	}
+	ended := f.clock.Now()
+	f.delays.path(began, ended, ended.Sub(began))
+}
