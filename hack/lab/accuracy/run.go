@@ -263,7 +263,7 @@ func (r *run) conclude() (Result, error) {
 		if p.role == RoleSubject {
 			o.subject = seen
 		} else {
-			o.observer = seen.Changes
+			o.observer = seen
 		}
 	}
 	log, err := os.Open(r.cp.AuditLog())

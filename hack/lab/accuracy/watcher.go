@@ -51,6 +51,8 @@ type recording struct {
 	Stated []stated `json:"stated,omitempty"`
 	// Gaps are the times in which the subject says that it could not see.
 	Gaps int `json:"gaps"`
+	// Nice is the scheduling priority that the process ran at.
+	Nice int `json:"nice"`
 }
 
 // stated is what the subject says about the error of the samples that began in a window.
@@ -131,6 +133,7 @@ func (s session) begin() (time.Time, <-chan struct{}, error) {
 
 // recordObserver lets the lab's observer watch.
 func recordObserver(ctx context.Context, config *rest.Config, s session) (recording, error) {
+	out := recording{Nice: prefer(truthNice)} // Before more threads are made, which inherit it.
 	ob, err := observer.Start(ctx, config, observer.Options{ServiceLabel: workload.ServiceLabel})
 	if err != nil {
 		return recording{}, err
@@ -149,7 +152,6 @@ func recordObserver(ctx context.Context, config *rest.Config, s session) (record
 	if err != nil {
 		return recording{}, err
 	}
-	var out recording
 	out.observed(lag.ResourceEndpointSlice, result.From, result.EndpointSlice)
 	out.observed(lag.ResourceEndpoints, result.From, result.Endpoints)
 	return out, nil
