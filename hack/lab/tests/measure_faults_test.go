@@ -194,8 +194,12 @@ func (f *faultStage) play(t *testing.T, fault func(), m func() *measurement) (fr
 	}
 	var left string
 	rig.Await(t, time.Minute, func() string { return "the measurement to have seen all of it: " + left }, func(context.Context) bool {
+		summary := m().tracker.Summary(lag.Query{Since: from, Now: f.clock.Now()})
 		left = ""
-		for _, s := range m().tracker.Summary(lag.Query{Now: f.clock.Now()}).Stats {
+		if !summary.BoundKnown {
+			left = "its error bound" // The last second's delays are told when it is over.
+		}
+		for _, s := range summary.Stats {
 			if s.Open+s.StartupOpen > 0 {
 				left = fmt.Sprintf("%s %s: %d open, %d from before the start", s.Resource, s.Direction, s.Open, s.StartupOpen)
 			}
