@@ -66,3 +66,15 @@ func (p *process) end() (r recording, err error) {
 	}
 	return r, nil
 }
+
+// abandon ends the process if it still runs, and forgets what it saw.
+func (p *process) abandon() error {
+	if p.cmd.ProcessState != nil {
+		return nil
+	}
+	_ = p.cmd.Process.Kill() // Wait tells whether it ended.
+	if err := p.cmd.Wait(); p.cmd.ProcessState == nil {
+		return fmt.Errorf("end %s: %w", p.role, err)
+	}
+	return nil
+}

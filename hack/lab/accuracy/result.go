@@ -68,6 +68,8 @@ type Result struct {
 	Marked         int            `json:"marked"`
 	Gaps           int            `json:"gaps"`
 
+	// ObserverNice is the scheduling priority that the observer ran at: below 0 if it was allowed to raise it.
+	ObserverNice      int          `json:"observerNice"`
 	KubernetesVersion string       `json:"kubernetesVersion"`
 	Began             time.Time    `json:"began"`
 	WindowSeconds     float64      `json:"windowSeconds"`
@@ -117,7 +119,7 @@ type observations struct {
 	pressure []float64 // of each window
 	phases   []string  // of each window
 	subject  recording
-	observer []Change
+	observer recording
 	audit    []Change
 }
 
@@ -125,7 +127,7 @@ type observations struct {
 func judge(o observations) Result {
 	o.subject.Changes = since(o.subject.Changes, o.began)
 	out := Result{
-		SubjectClasses: map[string]int{}, Gaps: o.subject.Gaps, Began: o.began, WindowSeconds: windowLength.Seconds(),
+		SubjectClasses: map[string]int{}, Gaps: o.subject.Gaps, ObserverNice: o.observer.Nice, Began: o.began, WindowSeconds: windowLength.Seconds(),
 	}
 	for i, p := range o.pressure {
 		w := windowFigs{AtSeconds: (time.Duration(i) * windowLength).Seconds(), Phase: o.phases[i], CPUPressure: p, LeftOut: p > pressureThreshold}
@@ -140,7 +142,7 @@ func judge(o observations) Result {
 			out.Marked++
 		}
 	}
-	out.figures = o.against(o.observer, out.PerWindow, func(w *windowFigs) *windowError { return &w.Observer })
+	out.figures = o.against(o.observer.Changes, out.PerWindow, func(w *windowFigs) *windowError { return &w.Observer })
 	out.Audit = o.against(o.audit, out.PerWindow, func(w *windowFigs) *windowError { return &w.Audit })
 	return out
 }

@@ -29,9 +29,9 @@ func seen(windows []float64, bounds []stated, samples ...sample) observations {
 		ours := truth
 		ours.From, ours.Lag = truth.From.Add(s.beginsLate), s.lag+s.endsLate-s.beginsLate
 		o.subject.Changes = append(o.subject.Changes, ours)
-		o.observer = append(o.observer, truth)
+		o.observer.Changes = append(o.observer.Changes, truth)
 	}
-	o.audit = o.observer
+	o.audit = o.observer.Changes
 	return o
 }
 
@@ -99,7 +99,7 @@ func TestJudge(t *testing.T) {
 
 func TestNoBoundCoversAChangeThatOnlyOneSaw(t *testing.T) {
 	for name, change := range map[string]func(*observations){
-		"the subject":  func(o *observations) { o.observer = nil },
+		"the subject":  func(o *observations) { o.observer.Changes = nil },
 		"the observer": func(o *observations) { o.subject.Changes = nil },
 	} {
 		t.Run(name, func(t *testing.T) {

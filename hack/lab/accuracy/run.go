@@ -103,6 +103,7 @@ func (r *run) perform(ctx context.Context) error {
 			return err
 		}
 		r.processes = append(r.processes, p)
+		r.undo = append(r.undo, p.abandon)
 	}
 	r.began = r.clock.Now().Add(time.Second)
 	for _, p := range r.processes {
@@ -141,7 +142,7 @@ func (r *run) play(ctx context.Context) error {
 		return err
 	}
 	r.enter("end")
-	return r.pause(ctx, windowLength+2*statementDelay)
+	return r.pause(ctx, windowLength+statementDelay+time.Second)
 }
 
 // bursting makes bursts over the trickle and returns when everything is published.
@@ -263,7 +264,7 @@ func (r *run) conclude() (Result, error) {
 		if p.role == RoleSubject {
 			o.subject = seen
 		} else {
-			o.observer = seen.Changes
+			o.observer = seen
 		}
 	}
 	log, err := os.Open(r.cp.AuditLog())

@@ -51,6 +51,8 @@ type recording struct {
 	Stated []stated `json:"stated,omitempty"`
 	// Gaps are the times in which the subject says that it could not see.
 	Gaps int `json:"gaps"`
+	// Nice is the scheduling priority that the process ran at.
+	Nice int `json:"nice"`
 }
 
 // stated is what the subject says about the error of the samples that began in a window.
@@ -71,8 +73,9 @@ type bound struct {
 const (
 	// windowLength is how long a window is.
 	windowLength = 10 * time.Second
-	// statementDelay is when a window's bound is asked for after its end: the delays of its last second are told by then.
-	statementDelay = time.Second
+	// statementDelay is when a window's bound is asked for after its end. The feed tells once a second what the seconds
+	// that are over were late by, so that the window's last one is known after two.
+	statementDelay = 3 * time.Second
 	// longestStatement is by how many windows a statement is extended at most: longer than a burst takes to be published
 	// at the default flags.
 	longestStatement = 12
@@ -131,6 +134,7 @@ func (s session) begin() (time.Time, <-chan struct{}, error) {
 
 // recordObserver lets the lab's observer watch.
 func recordObserver(ctx context.Context, config *rest.Config, s session) (recording, error) {
+	out := recording{Nice: prefer(truthNice)} // Before more threads are made, which inherit it.
 	ob, err := observer.Start(ctx, config, observer.Options{ServiceLabel: workload.ServiceLabel})
 	if err != nil {
 		return recording{}, err
@@ -149,7 +153,6 @@ func recordObserver(ctx context.Context, config *rest.Config, s session) (record
 	if err != nil {
 		return recording{}, err
 	}
-	var out recording
 	out.observed(lag.ResourceEndpointSlice, result.From, result.EndpointSlice)
 	out.observed(lag.ResourceEndpoints, result.From, result.Endpoints)
 	return out, nil
