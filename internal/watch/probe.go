@@ -31,13 +31,14 @@ func probed() *kind {
 }
 
 // probe asks the API server for something small, over the connection of the watches, and keeps how long the answer took:
-// so late may what it sent meanwhile have been. It ends with ctx.
+// so late may what it sent since the probe before have been. It ends with ctx.
 func (f *Feed) probe(ctx context.Context) {
 	ticker := f.clock.NewTicker(probePeriod)
 	defer ticker.Stop()
+	last := f.clock.Now()
 	for n := 0; ; n++ {
 		if busy := f.delays.count() >= busyEvents; busy || n%quietPeriods == 0 {
-			f.ask(ctx)
+			last = f.ask(ctx, last)
 		}
 		select {
 		case <-ctx.Done():
@@ -47,7 +48,8 @@ func (f *Feed) probe(ctx context.Context) {
 	}
 }
 
-func (f *Feed) ask(ctx context.Context) {
+// ask probes once, and returns when it began. The probe before began at the given time.
+func (f *Feed) ask(ctx context.Context, last time.Time) time.Time {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	began := f.clock.Now()
@@ -57,8 +59,9 @@ func (f *Feed) ask(ctx context.Context) {
 		err = errors.Join(err, answer.Close())
 	}
 	if refused := apierrors.APIStatus(nil); err != nil && !errors.As(err, &refused) {
-		return // Nobody answered: the watches have broken too, or will.
+		return began // Nobody answered: the watches have broken too, or will.
 	}
 	ended := f.clock.Now()
-	f.delays.path(began, ended, ended.Sub(began))
+	f.delays.path(last, ended, ended.Sub(began))
+	return began
 }

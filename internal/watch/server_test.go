@@ -143,7 +143,10 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	resource, query := path.Base(r.URL.Path), r.URL.Query()
 	if r.URL.Path == probed().path {
 		s.probes.Add(1)
-		time.Sleep(s.probeTakes)
+		select {
+		case <-time.After(s.probeTakes):
+		case <-r.Context().Done():
+		}
 		s.refuse(w, http.StatusForbidden, "leases")
 		return
 	}
