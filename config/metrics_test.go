@@ -107,7 +107,7 @@ func TestTheControllerReadsOneLeaseOfKubeSystem(t *testing.T) {
 	}
 	want := []rbacv1.PolicyRule{{
 		APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"},
-		ResourceNames: []string{"kube-controller-manager"}, Verbs: []string{"get", "list", "watch"},
+		ResourceNames: []string{"kube-controller-manager"}, Verbs: []string{"get"},
 	}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("the controller's rules in kube-system (-want +got):\n%s", diff)

@@ -13,8 +13,8 @@
 //     and on the connection below, to the stamp. It contains the time for which a full queue held the reader up;
 //   - the lateness of a canary that wakes every 5 ms, if something was stamped meanwhile or right after: this process did
 //     not get the processor, or collected garbage;
-//   - the time that a small request over the same connection took until its answer was read: every two seconds, and five
-//     times a second while much happens. It bounds what the API server and the network add, as far as one request is like
+//   - the time that a small request over the same connection took until its answer was read: every two seconds; and twice
+//     that time, of five a second, while much happens. It bounds what the API server and the network add, as far as one request is like
 //     another: a delay of theirs that meets no probe cannot be told from kube-controller-manager's lag.
 //
 // Gaps: while the watch of a kind is down the tracker knows that it does not receive. A gap begins at the end that the

@@ -17,6 +17,9 @@ const (
 	quietPeriods = 10
 	// busyEvents in a period mean that much happens: five times what kube-controller-manager writes at its default flags.
 	busyEvents = 40
+	// busyWay is how many times as long as an answer an event may take while much happens: an event waits in the API
+	// server's watch cache and again for its connection, an answer only once.
+	busyWay = 2
 	// probeTimeout ends a probe that is not answered. The watches notice a dead connection themselves.
 	probeTimeout = 10 * time.Second
 )
@@ -37,8 +40,10 @@ func (f *Feed) probe(ctx context.Context) {
 	defer ticker.Stop()
 	last := f.clock.Now()
 	for n := 0; ; n++ {
-		if busy := f.delays.count() >= busyEvents; busy || n%quietPeriods == 0 {
-			last = f.ask(ctx, last)
+		if busy := f.delays.count() >= busyEvents; busy {
+			last = f.ask(ctx, last, busyWay)
+		} else if n%quietPeriods == 0 {
+			last = f.ask(ctx, last, 1)
 		}
 		select {
 		case <-ctx.Done():
@@ -48,8 +53,9 @@ func (f *Feed) probe(ctx context.Context) {
 	}
 }
 
-// ask probes once, and returns when it began. The probe before began at the given time.
-func (f *Feed) ask(ctx context.Context, last time.Time) time.Time {
+// ask probes once, and returns when it began. The probe before began at the given time, and an event may take so many
+// times as long as the answer.
+func (f *Feed) ask(ctx context.Context, last time.Time, times time.Duration) time.Time {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	began := f.clock.Now()
@@ -62,6 +68,6 @@ func (f *Feed) ask(ctx context.Context, last time.Time) time.Time {
 		return began // Nobody answered: the watches have broken too, or will.
 	}
 	ended := f.clock.Now()
-	f.delays.path(last, ended, ended.Sub(began))
+	f.delays.path(last, ended, times*ended.Sub(began))
 	return began
 }

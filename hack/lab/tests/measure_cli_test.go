@@ -42,9 +42,9 @@ const (
 	measuredServices = 400
 	// measuredFor covers it and the time until it begins.
 	measuredFor = 45 * time.Second
-	// maxRequests is one a second, what it takes to find the API's kinds and to begin (30), and the retries of three watches
-	// that are not allowed, with client-go's back-off (8 each in that time).
-	maxRequests = 45 + 30 + 3*15
+	// maxRequests is one a second, half a probe a second and five while the Pods flip (10 s), what it takes to find the API's
+	// kinds and to begin (30), and the retries of two watches that are not allowed, with client-go's back-off (15 each).
+	maxRequests = 45 + 23 + 50 + 30 + 2*15
 	// observerError is how far the lab's observer, one more reader on a busy machine, may be off itself.
 	observerError = 50 * time.Millisecond
 )
