@@ -75,7 +75,7 @@ const (
 	windowLength = 10 * time.Second
 	// statementDelay is when a window's bound is asked for after its end. The feed tells once a second what the seconds
 	// that are over were late by, so that the window's last one is known after two.
-	statementDelay = 3 * time.Second
+	statementDelay = 2500 * time.Millisecond
 	// longestStatement is by how many windows a statement is extended at most: longer than a burst takes to be published
 	// at the default flags.
 	longestStatement = 12
