@@ -40,10 +40,17 @@ func (f *Feed) probe(ctx context.Context) {
 	defer ticker.Stop()
 	last := f.clock.Now()
 	for n := 0; ; n++ {
-		if busy := f.delays.count() >= busyEvents; busy {
-			last = f.ask(ctx, last, busyWay)
-		} else if n%quietPeriods == 0 {
-			last = f.ask(ctx, last, 1)
+		busy := f.delays.count() >= busyEvents
+		if busy || n%quietPeriods == 0 {
+			began := f.clock.Now()
+			if took, answered := f.ask(ctx); answered {
+				late := took
+				if busy {
+					late *= busyWay
+				}
+				f.delays.path(last, began.Add(took), late)
+			}
+			last = began
 		}
 		select {
 		case <-ctx.Done():
@@ -53,9 +60,8 @@ func (f *Feed) probe(ctx context.Context) {
 	}
 }
 
-// ask probes once, and returns when it began. The probe before began at the given time, and an event may take so many
-// times as long as the answer.
-func (f *Feed) ask(ctx context.Context, last time.Time, times time.Duration) time.Time {
+// ask probes once, and returns how long the answer took, if one came.
+func (f *Feed) ask(ctx context.Context) (took time.Duration, answered bool) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	began := f.clock.Now()
@@ -65,9 +71,7 @@ func (f *Feed) ask(ctx context.Context, last time.Time, times time.Duration) tim
 		err = errors.Join(err, answer.Close())
 	}
 	if refused := apierrors.APIStatus(nil); err != nil && !errors.As(err, &refused) {
-		return began // Nobody answered: the watches have broken too, or will.
+		return 0, false // The watches have broken too, or will.
 	}
-	ended := f.clock.Now()
-	f.delays.path(last, ended, times*ended.Sub(began))
-	return began
+	return f.clock.Since(began), true
 }

@@ -27,9 +27,9 @@ func TestProbesComeOftenerWhileMuchHappens(t *testing.T) {
 		t := c.t
 		c.wantSynced(t)
 		during := func() int64 {
-			before := c.server.probes.Load()
+			before := c.probes.Load()
 			time.Sleep(10 * time.Second)
-			return c.server.probes.Load() - before
+			return c.probes.Load() - before
 		}
 		if n := during(); n < 4 || n > 6 {
 			t.Errorf("%d probes in ten quiet seconds, want 5", n)
