@@ -5,7 +5,9 @@ package controllers
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -69,6 +71,9 @@ func Run(ctx context.Context, cfg *rest.Config, opts Options) error {
 		return err
 	}
 	signals := newSignalLog(tracker, opts.Clock)
+	if err := mgr.AddReadyzCheck("measuring", measuring(feed)); err != nil {
+		return fmt.Errorf("add a readiness check: %w", err)
+	}
 	if err := mgr.Add(feed); err != nil {
 		return fmt.Errorf("add the endpoint watches: %w", err)
 	}
@@ -104,6 +109,16 @@ func newMeasurement(
 		return nil, nil, fmt.Errorf("set up the endpoint watches: %w", err)
 	}
 	return tracker, feed, nil
+}
+
+// measuring is the check that the first lists are in: what changes before that is no sample.
+func measuring(feed *watch.Feed) healthz.Checker {
+	return func(*http.Request) error {
+		if !feed.Synced() {
+			return errors.New("the first lists of what is measured are not in")
+		}
+		return nil
+	}
 }
 
 func newManager(cfg *rest.Config, opts Options) (ctrl.Manager, error) {

@@ -325,3 +325,14 @@ func TestMemoryIsBoundedUnderChurn(t *testing.T) {
 }
 
 func onNode(name string) func(*Pod) { return func(p *Pod) { p.Node = name } }
+
+func TestTheFirstSecondHasABoundAsWell(t *testing.T) {
+	tr := NewTracker(Options{})
+	tr.SetService(shop(), at(0.8))
+	tr.Synced(at(0.8)) // late in its second
+	tr.SetPod(web("a"), at(0.9))
+	tr.SetDelay(at(0.5), time.Millisecond) // told of the second as a whole
+	if got := tr.Summary(Query{Now: at(0.95)}); !got.BoundKnown || got.ErrorBound != time.Millisecond {
+		t.Errorf("bound = %v, known %t; want 1ms", got.ErrorBound, got.BoundKnown)
+	}
+}

@@ -109,11 +109,11 @@ func (t *Tracker) SetDelay(at time.Time, d time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	since := t.records.since(at)
-	if since < 0 {
-		return
-	}
 	if t.delays.ring == nil {
 		t.delays = delays{began: time.Duration(t.records.base.Nanosecond()), ring: make([]delay, keptDelays)}
+	}
+	if since < -t.delays.began { // Before the second in which the tracker began.
+		return
 	}
 	second := t.delays.second(since)
 	slot := &t.delays.ring[second%keptDelays]

@@ -120,7 +120,7 @@ func (cp *ControlPlane) prepare(ctx context.Context) error {
 	if err := cp.writeAuditPolicy(); err != nil {
 		return err
 	}
-	chosen, err := freePorts(ctx, 4)
+	chosen, err := FreePorts(ctx, 4)
 	if err != nil {
 		return err
 	}

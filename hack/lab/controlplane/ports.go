@@ -16,8 +16,8 @@ const (
 	portTries = 200
 )
 
-// freePorts returns n different ports that nothing listens on at 127.0.0.1.
-func freePorts(ctx context.Context, n int) ([]int, error) {
+// FreePorts returns n different ports that nothing listens on at 127.0.0.1. Nobody holds them: take them soon.
+func FreePorts(ctx context.Context, n int) ([]int, error) {
 	ports := make([]int, 0, n)
 	var config net.ListenConfig
 	for range portTries {

@@ -4,25 +4,32 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"path/filepath"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/endpointsync/endpoint-sync-operator/hack/lab/controlplane"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/operator"
 )
 
-// startOperator installs the operator and returns when its agent has reported.
+// startOperator installs the operator and returns when its controller measures and its agent has reported.
 func (s *scene) startOperator(ctx context.Context) error {
 	if err := operator.Install(ctx, s.cp.Admin, filepath.Join(s.Config, "default")); err != nil {
 		return err
 	}
+	ports, err := controlplane.FreePorts(ctx, 1)
+	if err != nil {
+		return err
+	}
+	probes := fmt.Sprintf("127.0.0.1:%d", ports[0])
 	for _, p := range []struct {
 		account string
 		args    []string
 	}{
 		{operator.Controller, []string{
-			"controller", "--namespace=" + operator.Namespace, "--metrics-bind-address=0", "--health-probe-bind-address=0",
+			"controller", "--namespace=" + operator.Namespace, "--metrics-bind-address=0", "--health-probe-bind-address=" + probes,
 		}},
 		{operator.Agent, []string{
 			"agent", "--node-name=" + s.node(), "--manifest-dir=" + s.manifestDir(), "--manifest-name=" + manifestName,
@@ -33,11 +40,26 @@ func (s *scene) startOperator(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := s.waitFor(ctx, "the controller to measure", func(ctx context.Context) (bool, error) {
+		return ready(ctx, "http://"+probes+"/readyz"), nil
+	}); err != nil {
+		return err
+	}
 	return s.waitFor(ctx, "the agent's first report", func(ctx context.Context) (bool, error) {
 		var node v1alpha1.EndpointSyncNode
 		err := s.objects.Get(ctx, client.ObjectKey{Name: s.node()}, &node)
 		return err == nil && node.Status.Leader != nil && *node.Status.Leader && node.Status.Running.KubeAPIQPS > 0, nil
 	})
+}
+
+// ready says whether a probe is answered with 200.
+func ready(ctx context.Context, url string) bool {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return false
+	}
+	answer, err := http.DefaultClient.Do(request)
+	return err == nil && answer.Body.Close() == nil && answer.StatusCode == http.StatusOK
 }
 
 func (s *scene) startProcess(ctx context.Context, account string, args []string) error {
