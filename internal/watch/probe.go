@@ -44,11 +44,14 @@ func (f *Feed) probe(ctx context.Context) {
 		if busy || n%quietPeriods == 0 {
 			began := f.clock.Now()
 			if took, answered := f.ask(ctx); answered {
-				late := took
+				late, ended := took, began.Add(took)
 				if busy {
 					late *= busyWay
 				}
-				f.delays.path(last, began.Add(took), late)
+				if took > probePeriod { // The way was held up, and nobody knows since when.
+					late = max(late, ended.Sub(last))
+				}
+				f.delays.path(last, ended, late)
 			}
 			last = began
 		}
