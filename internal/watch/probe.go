@@ -44,14 +44,8 @@ func (f *Feed) probe(ctx context.Context) {
 		if busy || n%quietPeriods == 0 {
 			began := f.clock.Now()
 			if took, answered := f.ask(ctx); answered {
-				late, ended := took, began.Add(took)
-				if busy {
-					late *= busyWay
-				}
-				if took > probePeriod { // The way was held up, and nobody knows since when.
-					late = max(late, ended.Sub(last))
-				}
-				f.delays.path(last, ended, late)
+				p := answer{since: last, ended: began.Add(took), took: took, busy: busy}
+				f.delays.path(p.since, p.ended, p.late())
 			}
 			last = began
 		}
@@ -68,13 +62,32 @@ func (f *Feed) ask(ctx context.Context) (took time.Duration, answered bool) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	began := f.clock.Now()
-	answer, err := f.get(ctx, probed(), metav1.ListOptions{})
+	body, err := f.get(ctx, probed(), metav1.ListOptions{})
 	if err == nil {
-		_, err = io.Copy(io.Discard, io.LimitReader(answer, errorBytes))
-		err = errors.Join(err, answer.Close())
+		_, err = io.Copy(io.Discard, io.LimitReader(body, errorBytes))
+		err = errors.Join(err, body.Close())
 	}
 	if refused := apierrors.APIStatus(nil); err != nil && !errors.As(err, &refused) {
 		return 0, false // The watches have broken too, or will.
 	}
 	return f.clock.Since(began), true
+}
+
+// answer is what a probe came to. The probe before began at since.
+type answer struct {
+	since, ended time.Time
+	took         time.Duration
+	busy         bool
+}
+
+// late is by how much what the API server sent meanwhile may be late.
+func (a answer) late() time.Duration {
+	late := a.took
+	if a.busy {
+		late *= busyWay
+	}
+	if a.took > probePeriod { // The way was held up, and nobody knows since when.
+		late = max(late, a.ended.Sub(a.since))
+	}
+	return late
 }
