@@ -72,7 +72,7 @@ func (w *window) change(r *record) Change {
 		Direction:  directions[r.way],
 		SliceClass: slice.class, SliceLag: slice.lag,
 		EndpointsClass: endpoints.class, EndpointsLag: endpoints.lag,
-		SliceOpen: w.unpublished(r, sliceAPI), EndpointsOpen: w.unpublished(r, endpointsAPI),
+		SliceOpen: slice.unpublished(), EndpointsOpen: endpoints.unpublished(),
 		HandOver: slice.class == HandOver || endpoints.class == HandOver,
 		Startup:  slice.unknown() || endpoints.unknown(),
 	}

@@ -85,6 +85,14 @@ func (t *Tracker) SetReceiving(k Kind, receiving bool, at time.Time) {
 	t.gaps[k] = t.gaps[k].set(receiving, t.records.since(at))
 }
 
+// Receiving says whether the watch of a kind receives, as SetReceiving last told.
+func (t *Tracker) Receiving(k Kind) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	last := len(t.gaps[k]) - 1
+	return last < 0 || t.gaps[k][last].to != forever
+}
+
 // keptDelays is for how many seconds delays are kept: six hours, in 350 KB. Older samples have no known error bound.
 const keptDelays = 6 * 60 * 60
 

@@ -170,10 +170,7 @@ func (c *count) add(r *record) {
 		}
 		s := c.window.see(r, in)
 		restarted := c.window.stratum(r, s) == StratumAfterRestart
-		e := entry{
-			record: r, seen: s, restarted: restarted,
-			stands: c.window.stands(r, in), unpublished: c.window.unpublished(r, in),
-		}
+		e := entry{record: r, seen: s, restarted: restarted}
 		c.all.add(in, e)
 		if s.class == HandOver {
 			c.handOver.addAsSample(in, e)

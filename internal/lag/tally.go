@@ -8,14 +8,14 @@ import (
 
 // entry is a record as seen in one API.
 type entry struct {
-	record                         *record
-	seen                           seen
-	stands, unpublished, restarted bool
+	record    *record
+	seen      seen
+	restarted bool
 }
 
 // ended says whether a change was published, with a leader or without.
 func (e entry) ended() Class {
-	if e.unpublished {
+	if e.seen.unpublished() {
 		return Open
 	}
 	return Closed
@@ -95,12 +95,12 @@ func (t *tally) add(e entry) {
 	if e.seen.sample() {
 		t.sampled(e)
 	}
-	if e.unpublished {
+	if e.seen.unpublished() {
 		t.OldestOpen = max(t.OldestOpen, e.seen.lag)
 	}
 	if e.seen.class == Startup {
 		t.OldestStartup = max(t.OldestStartup, e.seen.lag)
-		if e.stands {
+		if e.seen.stands {
 			t.StartupOpen++
 		}
 	}

@@ -85,8 +85,9 @@ func (t *Tracker) describe(s *service) Service {
 // seen is what a record is in one API at the window's end.
 type seen struct {
 	class Class
-	// lag is how long the difference had stood until then.
-	lag time.Duration
+	// lag is how long the difference had stood until then, and stands that it had not ended.
+	lag    time.Duration
+	stands bool
 	// marked says that the end fell into a gap, so that the lag may be too long by doubt.
 	marked bool
 	doubt  time.Duration
@@ -95,10 +96,13 @@ type seen struct {
 // sample says whether percentiles run over it.
 func (s seen) sample() bool { return s.class == Open || s.class == Closed }
 
+// unpublished says that it is a change that had not been published, whether a leader was there or not.
+func (s seen) unpublished() bool { return s.stands && (s.class == Open || s.class == HandOver) }
+
 // see judges a record in one API as of the window's end.
 func (w *window) see(r *record, in api) seen {
-	s := seen{class: r.classes[in], lag: r.lags[in]}
-	if w.stands(r, in) {
+	s := seen{class: r.classes[in], lag: r.lags[in], stands: w.stands(r, in)}
+	if s.stands {
 		s.lag = w.to - r.at
 		if s.class == Closed || s.class == Superseded {
 			s.class = Open
@@ -134,15 +138,6 @@ func (s seen) behind(known time.Duration) seen {
 // stands says that the difference had not ended at the window's end.
 func (w *window) stands(r *record, in api) bool {
 	return r.classes[in] != 0 && (r.lags[in] == standing || r.lags[in] > w.to-r.at)
-}
-
-// unpublished says that a change had not been published at the window's end, whether a leader was there or not.
-func (w *window) unpublished(r *record, in api) bool {
-	if !w.stands(r, in) {
-		return false
-	}
-	class := w.see(r, in).class
-	return class == Open || class == HandOver
 }
 
 // stratum says in which state of kube-controller-manager the change fell.
@@ -181,7 +176,7 @@ func (t *Tracker) OldestOpen(floor, now time.Time) (time.Time, bool) {
 	oldest := forever
 	t.records.each(func(r *record) {
 		for in := range apiCount {
-			if r.at < oldest && w.holds(r) && w.unpublished(r, in) {
+			if r.at < oldest && w.holds(r) && w.stands(r, in) && w.see(r, in).unpublished() {
 				oldest = r.at
 			}
 		}

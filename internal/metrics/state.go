@@ -82,10 +82,9 @@ func (s *state) Collect(out chan<- prometheus.Metric) {
 	if recent.BoundKnown && samples(recent) > 0 {
 		out <- prometheus.MustNewConstMetric(boundDesc, prometheus.GaugeValue, recent.ErrorBound.Seconds())
 	}
-	blind := s.tracker.Summary(lag.Query{Since: now, Now: now}).Blind
 	for k := range s.set.kinds {
 		receiving := 0.0
-		if s.set.kinds[k].watched.Load() && !lasts(blind, lag.Kind(k)) {
+		if s.set.kinds[k].watched.Load() && s.tracker.Receiving(lag.Kind(k)) {
 			receiving = 1
 		}
 		out <- prometheus.MustNewConstMetric(receivingDesc, prometheus.GaugeValue, receiving, lag.Kind(k).String())
@@ -98,14 +97,4 @@ func samples(s lag.Summary) int {
 		n += row.Samples()
 	}
 	return n
-}
-
-// lasts says whether one of the gaps is of a kind and has not ended.
-func lasts(all []lag.Blindness, k lag.Kind) bool {
-	for _, b := range all {
-		if b.Kind == k && b.To.IsZero() {
-			return true
-		}
-	}
-	return false
 }

@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"errors"
 	"fmt"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -94,20 +95,11 @@ func (d *decoder) container(raw []byte) (always bool, err error) {
 }
 
 func (d *decoder) containerPort(raw []byte) error {
-	var name, protocol []byte
-	m := message{rest: raw}
-	for m.next() {
-		switch m.number {
-		case portName:
-			name = m.bytes
-		case portProtocol:
-			protocol = m.bytes
-		}
-	}
+	name, protocol, err := two(raw, portName, portProtocol)
 	if len(name) > 0 {
 		d.names = append(d.names, d.port(protocol, name))
 	}
-	return m.err
+	return err
 }
 
 // port returns a port's name as the tracker compares it.
@@ -125,7 +117,7 @@ func (d *decoder) podStatus(raw []byte, p *lag.Pod) error {
 		case statusPhase:
 			over = string(m.bytes) == string(corev1.PodSucceeded) || string(m.bytes) == string(corev1.PodFailed)
 		case statusConditions:
-			kind, status, err := entry(m.bytes) // type and status have the numbers of key and value
+			kind, status, err := two(m.bytes, conditionType, conditionStatus)
 			if m.into(err); !judged && string(kind) == string(corev1.PodReady) {
 				judged, p.Ready = true, string(status) == string(corev1.ConditionTrue)
 			}
@@ -207,16 +199,7 @@ func family(text []byte) lag.Family {
 
 // servicePort adds the port's target if that is a name, and says whether it is.
 func (d *decoder) servicePort(raw []byte) (named bool, err error) {
-	var protocol, target []byte
-	m := message{rest: raw}
-	for m.next() {
-		switch m.number {
-		case servicePortProtocol:
-			protocol = m.bytes
-		case servicePortTarget:
-			target = m.bytes
-		}
-	}
+	protocol, target, err := two(raw, servicePortProtocol, servicePortTarget)
 	var text []byte
 	t := message{rest: target}
 	for t.next() {
@@ -230,6 +213,5 @@ func (d *decoder) servicePort(raw []byte) (named bool, err error) {
 	if named {
 		d.names = append(d.names, d.port(protocol, text))
 	}
-	m.into(t.err)
-	return named, m.err
+	return named, errors.Join(err, t.err)
 }

@@ -67,18 +67,9 @@ func (d *decoder) endpoint(raw []byte) error {
 
 // podUID returns the UID in a reference; false if it is none to a Pod.
 func podUID(reference []byte) (lag.UID, bool, error) {
-	var kind, uid []byte
-	m := message{rest: reference}
-	for m.next() {
-		switch m.number {
-		case referenceKind:
-			kind = m.bytes
-		case referenceUID:
-			uid = m.bytes
-		}
-	}
-	if m.err != nil || !bytes.Equal(kind, []byte("Pod")) {
-		return lag.UID{}, false, m.err
+	kind, uid, err := two(reference, referenceKind, referenceUID)
+	if err != nil || !bytes.Equal(kind, []byte("Pod")) {
+		return lag.UID{}, false, err
 	}
 	return lag.ParseUID(uid), true, nil
 }
@@ -114,19 +105,13 @@ func (d *decoder) endpoints(raw []byte) (lag.Endpoints, error) {
 }
 
 func (d *decoder) subsetAddress(raw []byte) error {
-	var ip, target []byte
-	m := message{rest: raw}
-	for m.next() {
-		switch m.number {
-		case subsetAddressIP:
-			ip = m.bytes
-		case subsetAddressTarget:
-			target = m.bytes
-		}
+	ip, target, err := two(raw, subsetAddressIP, subsetAddressTarget)
+	if err != nil {
+		return err
 	}
 	uid, ok, err := podUID(target)
-	if m.into(err); ok {
+	if ok {
 		d.ready = append(d.ready, lag.Address{PodUID: uid, IP: lag.ParseIP(ip)})
 	}
-	return m.err
+	return err
 }

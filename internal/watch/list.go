@@ -172,14 +172,7 @@ func (s *stream) listField(of *stretch, n uint64) ([]byte, error) {
 }
 
 func readListMeta(raw []byte, into *list) error {
-	m := message{rest: raw}
-	for m.next() {
-		switch m.number {
-		case listMetaVersion:
-			into.ResourceVersion = string(m.bytes)
-		case listMetaContinue:
-			into.Continue = string(m.bytes)
-		}
-	}
-	return m.err
+	version, more, err := two(raw, listMetaVersion, listMetaContinue)
+	into.ResourceVersion, into.Continue = string(version), string(more)
+	return err
 }

@@ -67,19 +67,28 @@ func field(raw []byte, number int) ([]byte, error) {
 	return value, m.err
 }
 
-// entry returns one entry of a map of strings.
-func entry(raw []byte) (key, value []byte, err error) {
+// two returns the last values of two bytes fields.
+func two(raw []byte, first, second int) (a, b []byte, err error) {
 	m := message{rest: raw}
 	for m.next() {
 		switch m.number {
-		case 1:
-			key = m.bytes
-		case 2:
-			value = m.bytes
+		case first:
+			a = m.bytes
+		case second:
+			b = m.bytes
 		}
 	}
-	return key, value, m.err
+	return a, b, m.err
 }
+
+// The fields of an entry of a map (protobuf's encoding of maps).
+const (
+	entryKey   = 1
+	entryValue = 2
+)
+
+// entry returns one entry of a map of strings.
+func entry(raw []byte) (key, value []byte, err error) { return two(raw, entryKey, entryValue) }
 
 // magic begins every object that Kubernetes encodes in protobuf; a runtime.Unknown follows, whose field 2 is the object
 // itself (k8s.io/apimachinery/pkg/runtime/serializer/protobuf, and generated.proto of pkg/runtime).
