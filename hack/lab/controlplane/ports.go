@@ -34,4 +34,14 @@ func FreePorts(ctx context.Context, n int) ([]int, error) {
 	return nil, fmt.Errorf("find %d free ports between %d and %d at %s: found %d", n, firstPort, lastPort, loopback, len(ports))
 }
 
+// FreeAddresses are FreePorts with the address before them.
+func FreeAddresses(ctx context.Context, n int) ([]string, error) {
+	ports, err := FreePorts(ctx, n)
+	addresses := make([]string, 0, n)
+	for _, port := range ports {
+		addresses = append(addresses, net.JoinHostPort(loopback, strconv.Itoa(port)))
+	}
+	return addresses, err
+}
+
 const loopback = "127.0.0.1"

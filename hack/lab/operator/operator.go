@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -125,6 +126,11 @@ type Process struct {
 
 // Start runs the operator's binary, its output appended to a log. It goes with the lab, however that ends.
 func Start(ctx context.Context, binary, log string, args ...string) (*Process, error) {
+	return Run(exec.CommandContext(context.WithoutCancel(ctx), binary, args...), log)
+}
+
+// Run starts a command as Start does.
+func Run(cmd *exec.Cmd, log string) (*Process, error) {
 	if err := os.MkdirAll(filepath.Dir(log), 0o700); err != nil {
 		return nil, err
 	}
@@ -132,11 +138,10 @@ func Start(ctx context.Context, binary, log string, args ...string) (*Process, e
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(context.WithoutCancel(ctx), binary, args...)
 	cmd.Stdout, cmd.Stderr = file, file
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err = errors.Join(cmd.Start(), file.Close()); err != nil {
-		return nil, fmt.Errorf("start %s: %w", binary, err)
+		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
 	}
 	p := &Process{cmd: cmd, done: make(chan struct{})}
 	go func() {
@@ -148,6 +153,9 @@ func Start(ctx context.Context, binary, log string, args ...string) (*Process, e
 
 // Ended is closed when the process has ended.
 func (p *Process) Ended() <-chan struct{} { return p.done }
+
+// PID is the number of the process.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
 
 // Signal sends a signal to the process; it fails if the process has ended.
 func (p *Process) Signal(s syscall.Signal) error { return p.cmd.Process.Signal(s) }
@@ -170,4 +178,24 @@ func (p *Process) Stop() error {
 		p.Kill()
 		return fmt.Errorf("%s did not end within %s and was killed", p.cmd.Path, stopGrace)
 	}
+}
+
+// Ready asks a controller at the address of its health probes whether it is ready; the error says why it is not.
+func Ready(ctx context.Context, address string) error {
+	url := "http://" + address + "/readyz"
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return err
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return fmt.Errorf("ask %s: %w", url, err)
+	}
+	if err = answer.Body.Close(); err != nil {
+		return fmt.Errorf("ask %s: %w", url, err)
+	}
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answered %s", url, answer.Status)
+	}
+	return nil
 }

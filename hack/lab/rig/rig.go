@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"errors"
 	"net"
 	"net/http"
 	"os"
@@ -135,7 +134,11 @@ func (r *Rig) prepareManifest(t testing.TB, o Options) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := freePort(t)
+	ports, err := controlplane.FreePorts(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := strconv.Itoa(ports[0])
 	manifest = bytes.ReplaceAll(manifest, []byte("--secure-port="+oldPort), []byte("--secure-port="+port))
 	manifest = bytes.ReplaceAll(manifest, []byte("containerPort: "+oldPort), []byte("containerPort: "+port))
 	args := o.KCMArgs
@@ -156,22 +159,6 @@ func (r *Rig) prepareManifest(t testing.TB, o Options) {
 	if err = os.WriteFile(r.Manifest, r.Original, 0o600); err != nil {
 		t.Fatal(err)
 	}
-}
-
-func freePort(t testing.TB) string {
-	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err = errors.Join(err, l.Close()); err != nil {
-		t.Fatal(err)
-	}
-	if _, err = strconv.Atoi(port); err != nil {
-		t.Fatal(err)
-	}
-	return port
 }
 
 // Misbehave tells the stand-in how to behave from its next start on, if its flags are not the defaults: "exit",

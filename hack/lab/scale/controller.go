@@ -4,16 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/endpointsync/endpoint-sync-operator/hack/lab/controlplane"
+	"github.com/endpointsync/endpoint-sync-operator/hack/lab/operator"
 )
 
 // controller measures the operator's controller: its start, a time without changes, and the churn.
 func (r *run) controller(ctx context.Context, p *Point) (err error) {
-	addresses, err := freeAddresses(ctx, 2)
+	addresses, err := controlplane.FreeAddresses(ctx, 2)
 	if err != nil {
 		return err
 	}
@@ -23,12 +24,12 @@ func (r *run) controller(ctx context.Context, p *Point) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, c.stop()) }()
+	defer func() { err = errors.Join(err, c.Stop()) }()
 	if err = r.settled(ctx, c, controllerKinds()); err != nil {
 		return err
 	}
 	p.Controller.SyncSeconds = time.Since(begun).Seconds() - quietFor.Seconds()
-	if err = answers(ctx, "http://"+addresses[1]+"/readyz"); err != nil {
+	if err = operator.Ready(ctx, addresses[1]); err != nil {
 		return err
 	}
 	synced, err := c.usage()
@@ -226,36 +227,4 @@ func growth(samples []sample, churn time.Duration) (bytes int64, perMinute float
 		variance += d * d
 	}
 	return late[len(late)-1].used.rss - late[0].used.rss, covariance / variance
-}
-
-// answers checks that a URL answers 200.
-func answers(ctx context.Context, url string) error {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
-	if err != nil {
-		return err
-	}
-	answer, err := http.DefaultClient.Do(r)
-	if err != nil {
-		return fmt.Errorf("ask %s: %w", url, err)
-	}
-	if err = answer.Body.Close(); err != nil {
-		return fmt.Errorf("ask %s: %w", url, err)
-	}
-	if answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s answered %s", url, answer.Status)
-	}
-	return nil
-}
-
-// freeAddresses are addresses on loopback that nobody listened on a moment ago.
-func freeAddresses(ctx context.Context, n int) (addresses []string, err error) {
-	for range n {
-		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp4", "127.0.0.1:0")
-		if err != nil {
-			return nil, fmt.Errorf("find a free port: %w", err)
-		}
-		defer func() { _ = listener.Close() }() // Held until all are found, so that they differ.
-		addresses = append(addresses, listener.Addr().String())
-	}
-	return addresses, nil
 }

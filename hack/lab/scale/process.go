@@ -10,42 +10,28 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
-)
 
-// stopGrace is how long a process has to end by itself.
-const stopGrace = 20 * time.Second
+	"github.com/endpointsync/endpoint-sync-operator/hack/lab/operator"
+)
 
 // process is one of the programs that are compared, or the server.
 type process struct {
+	*operator.Process
+
 	name string
 	log  string
-	cmd  *exec.Cmd
-	done chan struct{}
 }
 
 // start runs a program, its output in a log. It goes with this process, however that ends, and not with ctx: it has to be stopped.
 func start(ctx context.Context, name, log, binary string, args ...string) (*process, error) {
-	if err := os.MkdirAll(filepath.Dir(log), 0o755); err != nil {
-		return nil, err
-	}
-	file, err := os.Create(log)
-	if err != nil {
-		return nil, err
-	}
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), binary, args...)
-	cmd.Stdout, cmd.Stderr, cmd.Env = file, file, environment()
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if err = errors.Join(cmd.Start(), file.Close()); err != nil {
-		return nil, fmt.Errorf("start %s: %w", name, err)
+	cmd.Env = environment()
+	p, err := operator.Run(cmd, log)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	p := &process{name: name, log: log, cmd: cmd, done: make(chan struct{})}
-	go func() {
-		defer close(p.done)
-		_ = cmd.Wait() // Its log says why it ended.
-	}()
-	return p, nil
+	return &process{Process: p, name: name, log: log}, nil
 }
 
 // environment is ours without what changes how Go programs use memory: all run as they would without advice.
@@ -53,19 +39,6 @@ func environment() []string {
 	return slices.DeleteFunc(os.Environ(), func(v string) bool {
 		return strings.HasPrefix(v, "GOGC=") || strings.HasPrefix(v, "GOMEMLIMIT=") || strings.HasPrefix(v, "GODEBUG=")
 	})
-}
-
-// stop ends the process and returns when it is gone. It is an error if it has to be killed.
-func (p *process) stop() error {
-	_ = p.cmd.Process.Signal(syscall.SIGTERM) // It fails only if the process is gone.
-	select {
-	case <-p.done:
-		return nil
-	case <-time.After(stopGrace):
-	}
-	_ = p.cmd.Process.Kill() // It fails only if the process is gone.
-	<-p.done
-	return fmt.Errorf("%s did not end within %s and was killed", p.name, stopGrace)
 }
 
 // usage is what a process has used.
@@ -82,11 +55,11 @@ const clockTick = 10 * time.Millisecond
 // usage reads what the process has used; it is an error if the process has ended.
 func (p *process) usage() (usage, error) {
 	select {
-	case <-p.done:
+	case <-p.Ended():
 		return usage{}, fmt.Errorf("%s ended before its time: read %s", p.name, p.log)
 	default:
 	}
-	dir := filepath.Join("/proc", strconv.Itoa(p.cmd.Process.Pid))
+	dir := filepath.Join("/proc", strconv.Itoa(p.PID()))
 	status, err := os.ReadFile(filepath.Join(dir, "status"))
 	if err != nil {
 		return usage{}, fmt.Errorf("read the memory of %s: %w", p.name, err)

@@ -39,7 +39,7 @@ func startServer(ctx context.Context, o Options, shape Shape, logs string) (*rem
 		return nil, err
 	}
 	if err = r.connect(ctx); err != nil {
-		_ = r.stop() // The first error says why.
+		_ = r.Stop() // The first error says why.
 		return nil, err
 	}
 	return r, nil

@@ -79,7 +79,7 @@ func (r *run) point(ctx context.Context) (p Point, err error) {
 	if r.server, err = startServer(ctx, r.Options, r.shape, r.logs); err != nil {
 		return p, err
 	}
-	defer func() { err = errors.Join(err, r.server.stop()) }()
+	defer func() { err = errors.Join(err, r.server.Stop()) }()
 	p.Shape = r.shape
 	if err = r.controller(ctx, &p); err != nil {
 		return p, fmt.Errorf("the controller: %w", err)
@@ -106,7 +106,7 @@ func (r *run) rival(ctx context.Context, which Rival) (peak int64, figures Rival
 	if err != nil {
 		return 0, figures, err
 	}
-	defer func() { err = errors.Join(err, p.stop()) }()
+	defer func() { err = errors.Join(err, p.Stop()) }()
 	if err = r.settled(ctx, p, rivalKinds()); err != nil {
 		return 0, figures, err
 	}

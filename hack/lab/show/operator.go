@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"path/filepath"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
@@ -19,17 +18,16 @@ func (s *scene) startOperator(ctx context.Context) error {
 	if err := operator.Install(ctx, s.cp.Admin, filepath.Join(s.Config, "default")); err != nil {
 		return err
 	}
-	ports, err := controlplane.FreePorts(ctx, 1)
+	probes, err := controlplane.FreeAddresses(ctx, 1)
 	if err != nil {
 		return err
 	}
-	probes := fmt.Sprintf("127.0.0.1:%d", ports[0])
 	for _, p := range []struct {
 		account string
 		args    []string
 	}{
 		{operator.Controller, []string{
-			"controller", "--namespace=" + operator.Namespace, "--metrics-bind-address=0", "--health-probe-bind-address=" + probes,
+			"controller", "--namespace=" + operator.Namespace, "--metrics-bind-address=0", "--health-probe-bind-address=" + probes[0],
 		}},
 		{operator.Agent, []string{
 			"agent", "--node-name=" + s.node(), "--manifest-dir=" + s.manifestDir(), "--manifest-name=" + manifestName,
@@ -41,7 +39,7 @@ func (s *scene) startOperator(ctx context.Context) error {
 		}
 	}
 	if err := s.waitFor(ctx, "the controller to measure", func(ctx context.Context) (bool, error) {
-		return ready(ctx, "http://"+probes+"/readyz"), nil
+		return operator.Ready(ctx, probes[0]) == nil, nil
 	}); err != nil {
 		return err
 	}
@@ -50,16 +48,6 @@ func (s *scene) startOperator(ctx context.Context) error {
 		err := s.objects.Get(ctx, client.ObjectKey{Name: s.node()}, &node)
 		return err == nil && node.Status.Leader != nil && *node.Status.Leader && node.Status.Running.KubeAPIQPS > 0, nil
 	})
-}
-
-// ready says whether a probe is answered with 200.
-func ready(ctx context.Context, url string) bool {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
-	if err != nil {
-		return false
-	}
-	answer, err := http.DefaultClient.Do(request)
-	return err == nil && answer.Body.Close() == nil && answer.StatusCode == http.StatusOK
 }
 
 func (s *scene) startProcess(ctx context.Context, account string, args []string) error {

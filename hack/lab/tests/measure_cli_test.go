@@ -29,7 +29,6 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
-	"github.com/endpointsync/endpoint-sync-operator/hack/lab/controlplane"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/observer"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/rig"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/workload"
@@ -111,18 +110,7 @@ type measured struct {
 func TestMeasureWithReadOnlyRights(t *testing.T) {
 	cluster := environment.Own(t)
 	rig.New(t, environment, cluster, rig.Options{RealKCM: true})
-	nodes, err := controlplane.StartNodes(t.Context(), cluster.Admin, 0, 2)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nodes.Stop)
-	load, err := workload.New(cluster.Admin, workload.Options{Namespace: measuredNamespace, Services: measuredServices, Nodes: nodes.Workers})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err = errors.Join(load.Setup(t.Context()), load.WaitConverged(t.Context())); err != nil {
-		t.Fatal(err)
-	}
+	load := newLoad(t, cluster.Admin, measuredNamespace, measuredServices)
 	truth, err := observer.Start(t.Context(), cluster.Admin, observer.Options{Namespace: measuredNamespace, ServiceLabel: workload.ServiceLabel})
 	if err != nil {
 		t.Fatal(err)

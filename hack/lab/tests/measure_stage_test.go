@@ -53,8 +53,8 @@ func newFaultStage(t *testing.T) *faultStage {
 	t.Cleanup(nodes.Stop)
 	runPatientManager(t, cp, nodes.ControlPlane[0])
 	f := &faultStage{ControlPlane: cp, clock: clock.RealClock{}, line: newLine(t, strings.TrimPrefix(cp.Admin.Host, "https://"))}
-	f.incident = f.populate(t, nodes.Workers, "incident", incidentServices)
-	f.other = f.populate(t, nodes.Workers, "other", gapServices)
+	f.incident = populate(t, cp.Admin, workload.Options{Namespace: "incident", Services: incidentServices, Nodes: nodes.Workers})
+	f.other = populate(t, cp.Admin, workload.Options{Namespace: "other", Services: gapServices, Nodes: nodes.Workers})
 	return f
 }
 
@@ -81,21 +81,6 @@ func runPatientManager(t *testing.T, cp *controlplane.ControlPlane, node string)
 		t.Fatal(err)
 	}
 	t.Cleanup(runner.Stop)
-}
-
-func (f *faultStage) populate(t *testing.T, nodes []string, namespace string, services int) *workload.Workload {
-	t.Helper()
-	w, err := workload.New(f.Admin, workload.Options{Namespace: namespace, Services: services, Nodes: nodes})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err = w.Setup(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if err = w.WaitConverged(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	return w
 }
 
 // measurement is the operator's feed and tracker over the line.

@@ -42,22 +42,12 @@ const (
 func TestMetrics(t *testing.T) {
 	cluster := environment.Own(t)
 	node := rig.New(t, environment, cluster, rig.Options{RealKCM: true})
-	nodes, err := controlplane.StartNodes(t.Context(), cluster.Admin, 0, 2)
+	load := newLoad(t, cluster.Admin, "metrics", metricsServices)
+	addresses, err := controlplane.FreeAddresses(t.Context(), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(nodes.Stop)
-	load, err := workload.New(cluster.Admin, workload.Options{Namespace: "metrics", Services: metricsServices, Nodes: nodes.Workers})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err = load.Setup(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if err = load.WaitConverged(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	address := freeAddress(t)
+	address := addresses[0]
 	node.StartController(t, "--metrics-bind-address="+address)
 	cluster.ApplyPolicy(t, policyName, modePolicy(v1alpha1.ModeObserve))
 	awaitPolicy(t, cluster, "the controller to measure", func(p v1alpha1.EndpointSyncPolicyStatus) bool {
@@ -357,17 +347,4 @@ func (s scraper) scrape(ctx context.Context, t *testing.T) exposition {
 			t.Fatal(err)
 		}
 	}
-}
-
-// freeAddress returns an address of this machine alone that nothing listens on.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err = l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return l.Addr().String()
 }

@@ -18,9 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
-	"github.com/endpointsync/endpoint-sync-operator/hack/lab/controlplane"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/rig"
-	"github.com/endpointsync/endpoint-sync-operator/hack/lab/workload"
 )
 
 const (
@@ -48,21 +46,7 @@ func modePolicy(mode v1alpha1.Mode) v1alpha1.EndpointSyncPolicySpec {
 func TestModes(t *testing.T) {
 	cluster := environment.Own(t)
 	node := rig.New(t, environment, cluster, rig.Options{RealKCM: true})
-	nodes, err := controlplane.StartNodes(t.Context(), cluster.Admin, 0, 2)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nodes.Stop)
-	load, err := workload.New(cluster.Admin, workload.Options{Namespace: "modes", Services: modeServices, Nodes: nodes.Workers})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err = load.Setup(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if err = load.WaitConverged(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	load := newLoad(t, cluster.Admin, "modes", modeServices)
 	before, writes := stat(t, node.Manifest), watchWrites(t, node.ManifestDir)
 	node.StartController(t)
 	node.StartAgent(t)
@@ -74,14 +58,14 @@ func TestModes(t *testing.T) {
 	awaitPolicy(t, cluster, "observing", func(p v1alpha1.EndpointSyncPolicyStatus) bool {
 		return is(p, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonObserving)
 	})
-	if _, err = load.Flip(t.Context()); err != nil {
+	if _, err := load.Flip(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	awaitPolicy(t, cluster, "the objective to be missed, with its cause", func(p v1alpha1.EndpointSyncPolicyStatus) bool {
 		return is(p, v1alpha1.ConditionObjectiveMet, metav1.ConditionFalse, v1alpha1.ReasonObjectiveMissed) &&
 			p.Bottleneck.Type == v1alpha1.BottleneckClientRateLimit
 	})
-	if err = load.WaitConverged(t.Context()); err != nil {
+	if err := load.WaitConverged(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	cluster.ApplyPolicy(t, policyName, modePolicy(v1alpha1.ModeRecommend))
