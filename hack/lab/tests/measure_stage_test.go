@@ -158,6 +158,11 @@ func (f *faultStage) play(t *testing.T, fault func(), m func() *measurement) (fr
 		if !summary.BoundKnown {
 			left = "its error bound" // The last second's delays are told when it is over.
 		}
+		for _, b := range summary.Blind {
+			if b.To.IsZero() { // Its reflector waits, up to half a minute, before it asks again.
+				left = "the watch of " + b.Kind.String()
+			}
+		}
 		for _, s := range summary.Stats {
 			if s.Open+s.StartupOpen > 0 {
 				left = fmt.Sprintf("%s %s: %d open, %d from before the start", s.Resource, s.Direction, s.Open, s.StartupOpen)
