@@ -40,6 +40,7 @@ type Agent struct {
 	unsaved  bool // the journal could not be written
 	tries    int  // at the present instruction
 	activity activity
+	silent   silence
 	read     reading
 	held     waiting
 }

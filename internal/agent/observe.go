@@ -26,6 +26,10 @@ const (
 	// activeWrites between two readings, per activeEvery, are activity: more than leases, events and resyncs make.
 	activeWrites = 50
 
+	// silentProbes is how many probes in a row have to stay without an answer before a process counts as unhealthy: one
+	// says no more than that the machine was busy.
+	silentProbes = 2
+
 	probeEvery   = 250 * time.Millisecond // how often /healthz is asked while a process is being proven
 	probeTimeout = time.Second            // how long it may take then
 	detailsEvery = 500 * time.Millisecond // how often metrics and flags are read then
@@ -94,9 +98,9 @@ func (a *Agent) observe(ctx context.Context) time.Duration {
 		a.read = reading{at: now, fingerprint: fingerprint}
 	}
 	_, manifest, err := a.place.look(change{})
+	a.silent = a.silent.next(health)
 	a.view.update(func(s *sight) {
-		good := health == answerGood
-		s.Healthy = &good
+		s.Healthy = a.silent.healthy(s.Healthy, health)
 		if s.Manifest = nil; err != nil {
 			s.Manifest = asFailure(err)
 		}
@@ -107,10 +111,28 @@ func (a *Agent) observe(ctx context.Context) time.Duration {
 		}
 	})
 	signal(a.view.changed)
-	if a.activity.until > a.clock.now().Boot {
+	if a.activity.until > a.clock.now().Boot || a.silent > 0 {
 		return activeEvery
 	}
 	return steadyEvery
+}
+
+// silence is how many probes in a row stayed without an answer.
+type silence int
+
+func (s silence) next(a answer) silence {
+	if a == answerSilent {
+		return s + 1
+	}
+	return 0
+}
+
+// healthy is what the probes say, the last one included; before is what was said until now.
+func (s silence) healthy(before *bool, last answer) *bool {
+	if s > 0 && s < silentProbes {
+		return before
+	}
+	return new(last == answerGood)
 }
 
 // take replaces what was known about the process. What cannot be read is not known any more.

@@ -2,6 +2,7 @@ package show
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -168,8 +169,8 @@ func (s *scene) reportedAfter(ctx context.Context) (out bothFigures, err error) 
 	ctx, cancel := context.WithTimeoutCause(ctx, reportTimeout, errors.New("the operator's status does not show the incident"))
 	defer cancel()
 	want := int64(s.Services)
+	var policy v1alpha1.EndpointSyncPolicy
 	err = s.waitFor(ctx, "the operator's figures", func(ctx context.Context) (bool, error) {
-		var policy v1alpha1.EndpointSyncPolicy
 		if err = s.objects.Get(ctx, client.ObjectKey{Name: policyName}, &policy); err != nil {
 			return false, err
 		}
@@ -177,6 +178,11 @@ func (s *scene) reportedAfter(ctx context.Context) (out bothFigures, err error) 
 		slices, endpoints := out.EndpointSlice, out.Endpoints
 		return slices.Changes == want && slices.Pending == 0 && endpoints.Changes == want && endpoints.Pending == 0, err
 	})
+	if err != nil {
+		if shown, failed := json.Marshal(policy.Status); failed == nil {
+			err = fmt.Errorf("%w; it shows %s", err, shown)
+		}
+	}
 	return out, err
 }
 
