@@ -16,14 +16,24 @@ type Inputs struct {
 	Bounds     v1alpha1.Bounds
 	Evidence   Evidence
 	Bottleneck Bottleneck
-	// Failed are settings that were tried on this version and undone; they are not chosen again.
+	// Failed are settings that a node rolled back on this version; they are not chosen again.
 	Failed []v1alpha1.Flags
+	// Past are the revisions so far, newest first.
+	Past []Revision
+	// Guardrails are the limits on the API server's health.
+	Guardrails Guardrails
+	// Relax says that flags may be lowered after a quiet time.
+	Relax bool
+	// Episodes are the worst of the look-back, which a lower setting must cope with.
+	Episodes []Episode
 }
 
 // Decision is what to do about the flags, and why.
 type Decision struct {
 	// Act says that Flags should be rolled out. Otherwise Reason says why to hold.
 	Act bool
+	// Purpose of the flags, where there are any.
+	Purpose Purpose
 	// Flags to write: every flag with a bound, inside its bound and the compiled-in limits; flags without a bound are
 	// absent. Zero if no setting was computed; set on some holds too, as a recommendation.
 	Flags v1alpha1.Flags

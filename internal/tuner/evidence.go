@@ -28,6 +28,13 @@ type Evidence struct {
 	// Signals are consecutive scrapes of the leader's counters over the window, oldest first. None is fine: the
 	// demand alone is enough for most verdicts, and Diagnose says when it had to do without.
 	Signals []Sample
+	// Server are consecutive scrapes of the API server's counters over the window, oldest first. None is fine: then
+	// nothing is known of its health, and what depends on it says so.
+	Server []ServerSample
+	// Settings are what else the leader runs with that bears on lag.
+	Settings Settings
+	// Version of the leader, such as v1.37.2; empty if it is not known.
+	Version string
 	// Lag is what the objective is held against.
 	Lag lag.Summary
 	// Demand is what the model replays.
@@ -45,8 +52,57 @@ type Sample struct {
 	LimiterWait time.Duration
 	// RequestTime is how long those writes took, in all. It includes LimiterWait.
 	RequestTime time.Duration
+	// StaleSyncs is how many syncs of the EndpointSlice controller gave up because its cache did not show its own last
+	// write yet (endpoint_slice_controller_syncs{result="stale"}). Each is tried again after 1 s·2ⁿ.
+	StaleSyncs int64
 	// Endpoints and EndpointSlices are the work queues of the two controllers.
 	Endpoints, EndpointSlices QueueSample
+}
+
+// Settings are flags of kube-controller-manager that bear on lag and that the operator never writes.
+type Settings struct {
+	// SliceBatch and EndpointsBatch are --endpointslice-updates-batch-period and --endpoint-updates-batch-period: how
+	// long a change of a Pod waits for others of its Service before a sync.
+	SliceBatch, EndpointsBatch time.Duration
+	// EndpointsOff says that the Endpoints controller does not run (--controllers=-endpoints-controller).
+	EndpointsOff bool
+	// ReleaseOnExit says that a kube-controller-manager that ends gives up its leadership at once
+	// (ControllerManagerReleaseLeaderElectionLockOnExit).
+	ReleaseOnExit bool
+}
+
+// ServerSample is one scrape of the API server's counters: totals since ProcessStart.
+type ServerSample struct {
+	Time         time.Time
+	ProcessStart time.Time
+	// Writes is how many mutating requests it has answered, and WriteTime how long those took, in all
+	// (apiserver_request_duration_seconds over POST, PUT, PATCH and DELETE, long-running ones left out).
+	Writes    int64
+	WriteTime time.Duration
+	// WriteBuckets is the same histogram, cumulative: how many took at most Bound.
+	WriteBuckets []Bucket
+	// PodWrites and PodWriteTime are the part of Writes that changed Pods, their status included.
+	PodWrites    int64
+	PodWriteTime time.Duration
+	// EndpointWrites and EndpointWriteTime are the part of Writes on Endpoints and EndpointSlices.
+	EndpointWrites    int64
+	EndpointWriteTime time.Duration
+	// Requests is how many requests it has answered, of any kind; Refused how many of those with 429.
+	Requests, Refused int64
+	// Queued is how many requests of the priority level workload-high wait now, Rejected how many it has rejected, and
+	// QueueWait how long those that it has started had waited, in all; QueueWaits is how many that were.
+	Queued, Rejected, QueueWaits int64
+	QueueWait                    time.Duration
+	// EtcdRequests is how many requests to etcd have ended, and EtcdTime how long they took, in all.
+	EtcdRequests int64
+	EtcdTime     time.Duration
+}
+
+// Bucket is one bucket of a cumulative histogram.
+type Bucket struct {
+	// Bound is the longest that counts; the last bucket's is the largest duration there is.
+	Bound time.Duration
+	Count int64
 }
 
 // QueueSample is one work queue's counters at a scrape.
