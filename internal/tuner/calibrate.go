@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/endpointsync/endpoint-sync-operator/internal/kcm"
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 )
 
@@ -64,9 +65,9 @@ func Calibrate(e Evidence) Calibration {
 		}
 	}
 	c.Base = clamp(c.Base, minBase, maxBase)
-	c.PodLatency = time.Duration(podWork * float64(c.Base))
+	c.PodLatency = time.Duration(kcm.DefaultPodWork * float64(c.Base))
 	if load.latency.Seconds() >= loadContrast*c.Base.Seconds() {
-		c.PodLatency = time.Duration(podWork * float64(load.latency))
+		c.PodLatency = time.Duration(kcm.DefaultPodWork * float64(load.latency))
 		c.Capacity = max((load.writes+load.pods)/(load.latency-c.Base).Seconds(), seenReserve*seen, minCapacity)
 		capacityBasis = fmt.Sprintf("%v under load, so the API server takes %.0f/s", rounded(load.latency), c.Capacity)
 		if load.latency.Seconds() >= waitingContrast*c.Base.Seconds() && load.pods >= 2 {
@@ -133,9 +134,9 @@ func busiestStart(e Evidence) loaded {
 	if len(episode) == 0 || !complete(e.Flags) {
 		return loaded{}
 	}
-	workers := [apis]int{int(e.Flags.ConcurrentServiceEndpointSyncs), int(e.Flags.ConcurrentEndpointSyncs)}
+	workers := [kcm.APIs]int{int(e.Flags.ConcurrentServiceEndpointSyncs), int(e.Flags.ConcurrentEndpointSyncs)}
 	var out loaded
-	for in := range apis {
+	for in := range kcm.APIs {
 		first := firstPublished(episode, in, int(e.Flags.KubeAPIBurst))
 		if len(first) <= workers[in] {
 			return loaded{}
@@ -148,9 +149,9 @@ func busiestStart(e Evidence) loaded {
 		pace := (last - first[workers[in]-1].at) * time.Duration(workers[in]) / time.Duration(len(first)-workers[in])
 		latency := min(sum/time.Duration(len(first)), pace)
 		changing := rateUntil(episode, last) * latency.Seconds()
-		out.latency += latency / time.Duration(apis)
+		out.latency += latency / time.Duration(kcm.APIs)
 		out.writes += min(float64(workers[in]), changing)
-		out.pods += podWork * changing / float64(apis)
+		out.pods += kcm.DefaultPodWork * changing / float64(kcm.APIs)
 	}
 	return out
 }
@@ -177,11 +178,11 @@ func largestEpisode(changes []lag.Change) []lag.Change {
 type publication struct{ at, lag time.Duration }
 
 // firstPublished returns the first n changes of an episode that were published in an API, in that order.
-func firstPublished(episode []lag.Change, in api, n int) []publication {
+func firstPublished(episode []lag.Change, in kcm.API, n int) []publication {
 	var out []publication
 	for _, c := range episode {
 		class, late := c.SliceClass, c.SliceLag
-		if in == endpointsAPI {
+		if in == kcm.Endpoints {
 			class, late = c.EndpointsClass, c.EndpointsLag
 		}
 		if class == lag.Closed {
@@ -210,7 +211,7 @@ func busiestSecond(d lag.Demand) float64 {
 		if c.Startup {
 			continue
 		}
-		writes = append(writes, write{c.At, podWork})
+		writes = append(writes, write{c.At, kcm.DefaultPodWork})
 		if c.SliceClass == lag.Closed {
 			writes = append(writes, write{c.At + c.SliceLag, 1})
 		}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	"github.com/endpointsync/endpoint-sync-operator/internal/kcm"
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 )
 
@@ -201,12 +202,12 @@ type backlog struct {
 // backlog reads the last run, under the running flags.
 func (r *replay) backlog() backlog {
 	var b backlog
-	all := r.trace.arrivals
-	for in := range apis {
+	all := r.trace.Arrivals
+	for in := range kcm.APIs {
 		for i, s := range r.seen[in] {
 			if s.open {
 				b.open++
-				b.drains = max(b.drains, seconds(all[i].at+r.sim.lag[in][i]-r.end))
+				b.drains = max(b.drains, seconds(all[i].At+r.sim.Lags(in)[i]-r.end))
 			}
 		}
 	}
@@ -214,10 +215,10 @@ func (r *replay) backlog() backlog {
 		return b
 	}
 	first := len(all) - 1
-	for first > 0 && all[first].at-all[first-1].at < settling.Seconds() {
+	for first > 0 && all[first].At-all[first-1].At < settling.Seconds() {
 		first--
 	}
-	b.since, b.age = seconds(r.end-all[len(all)-1].at), seconds(r.end-all[first].at)
+	b.since, b.age = seconds(r.end-all[len(all)-1].At), seconds(r.end-all[first].At)
 	return b
 }
 

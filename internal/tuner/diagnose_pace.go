@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	"github.com/endpointsync/endpoint-sync-operator/internal/kcm"
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 )
 
@@ -137,9 +138,9 @@ func (p paces) blame(context string) Bottleneck {
 // proves nothing, one at the limit does.
 func pacesOf(e Evidence) paces {
 	var out paces
-	workers := [apis]int32{endpointsAPI: e.Flags.ConcurrentEndpointSyncs, sliceAPI: e.Flags.ConcurrentServiceEndpointSyncs}
-	names := [apis]lag.Resource{endpointsAPI: lag.ResourceEndpoints, sliceAPI: lag.ResourceEndpointSlice}
-	for in := range apis {
+	workers := [kcm.APIs]int32{kcm.Endpoints: e.Flags.ConcurrentEndpointSyncs, kcm.EndpointSlices: e.Flags.ConcurrentServiceEndpointSyncs}
+	names := [kcm.APIs]lag.Resource{kcm.Endpoints: lag.ResourceEndpoints, kcm.EndpointSlices: lag.ResourceEndpointSlice}
+	for in := range kcm.APIs {
 		q := newQueue(e, in)
 		// As many as there are workers are not waiting but being written.
 		p := q.pace(max(int(workers[in]), int(v1alpha1.DefaultFlags().ConcurrentEndpointSyncs)), e.Flags)
@@ -171,14 +172,14 @@ type queue struct {
 	end time.Duration
 }
 
-func newQueue(e Evidence, in api) queue {
+func newQueue(e Evidence, in kcm.API) queue {
 	q := queue{}
 	if len(e.Demand.Changes) > 0 {
 		q.end = e.Now.Sub(e.Demand.Start)
 	}
 	for _, c := range e.Demand.Changes {
 		class, late := c.SliceClass, c.SliceLag
-		if in == endpointsAPI {
+		if in == kcm.Endpoints {
 			class, late = c.EndpointsClass, c.EndpointsLag
 		}
 		switch class {

@@ -8,5 +8,5 @@
 //
 //	lag.Summary, Objective ─ Verdict ─▶ met, missed or inconclusive, and the row that decided
 //	Evidence ─ Diagnose ─▶ Bottleneck ─ Decide ─▶ Decision {flags, predicted lag, cost, or why it holds}
-//	Demand, Flags, Parameters ─ Predict ─▶ the lag that the model of KCM gives (simulate.go)
+//	Demand, Flags, Parameters ─ Predict ─▶ the lag that the model of KCM gives (package kcm)
 package tuner

@@ -4,8 +4,12 @@ import (
 	"time"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	"github.com/endpointsync/endpoint-sync-operator/internal/kcm"
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 )
+
+// Parameters are those of the model.
+type Parameters = kcm.Parameters
 
 // Spread is the lag of all changes in one API, both directions.
 type Spread struct {
@@ -23,7 +27,7 @@ type Prediction struct {
 func Predict(d lag.Demand, f v1alpha1.Flags, p Parameters) Prediction {
 	r := newReplay(d, p, d.Start)
 	r.run(f)
-	return Prediction{EndpointSlices: r.spread(sliceAPI), Endpoints: r.spread(endpointsAPI)}
+	return Prediction{EndpointSlices: r.spread(kcm.EndpointSlices), Endpoints: r.spread(kcm.Endpoints)}
 }
 
 // Point is one point of the curve that trades QPS against lag.
@@ -55,7 +59,7 @@ func Curve(in Inputs) []Point {
 		found := r.search(at, in.Objective.Percentile, in.Objective.MaxLag.Seconds())
 		out = append(out, Point{
 			Flags:      found.flags,
-			Prediction: Prediction{EndpointSlices: r.spread(sliceAPI), Endpoints: r.spread(endpointsAPI)},
+			Prediction: Prediction{EndpointSlices: r.spread(kcm.EndpointSlices), Endpoints: r.spread(kcm.Endpoints)},
 			Worst:      seconds(found.lag),
 			Cost:       Cost(found.flags),
 		})

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	"github.com/endpointsync/endpoint-sync-operator/internal/kcm"
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 )
 
@@ -15,7 +16,7 @@ const maxArrivals = 10_000
 
 // row is one line of a verdict: an API and a direction, with the arrivals that count there.
 type row struct {
-	api       api
+	api       kcm.API
 	direction lag.Direction
 	arrivals  []int32
 }
@@ -29,13 +30,13 @@ type seen struct {
 
 // replay runs recorded demand through the model, under any flags.
 type replay struct {
-	trace  trace
+	trace  kcm.Trace
 	model  Parameters
 	rows   []row
-	rowOf  [apis][]int8 // of each arrival; -1 if it does not count
-	seen   [apis][]seen
+	rowOf  [kcm.APIs][]int8 // of each arrival; -1 if it does not count
+	seen   [kcm.APIs][]seen
 	end    float64 // of the recording, in seconds from its start
-	sim    simulation
+	sim    kcm.Simulation
 	sorted []float64
 	misses []int
 }
@@ -56,7 +57,7 @@ func newReplay(d lag.Demand, model Parameters, now time.Time) *replay {
 		}
 		r.add(c, n)
 	}
-	r.trace.services = len(numbers)
+	r.trace.Services = len(numbers)
 	r.misses = make([]int, len(r.rows))
 	return r
 }
@@ -77,12 +78,12 @@ func heaviest(changes []lag.Change) []lag.Change {
 
 // add appends one change. An API that it does not concern, or that shows it already, gets no write for it.
 func (r *replay) add(c lag.Change, service int32) {
-	i := int32(len(r.trace.arrivals)) //nolint:gosec // bounded by maxArrivals
-	a := arrival{at: c.At.Seconds(), service: service}
-	classes := [apis]lag.Class{sliceAPI: c.SliceClass, endpointsAPI: c.EndpointsClass}
-	lags := [apis]time.Duration{sliceAPI: c.SliceLag, endpointsAPI: c.EndpointsLag}
-	for in := range apis {
-		a.in[in] = classes[in] != 0
+	i := int32(len(r.trace.Arrivals)) //nolint:gosec // bounded by maxArrivals
+	a := kcm.Arrival{At: c.At.Seconds(), Service: service}
+	classes := [kcm.APIs]lag.Class{kcm.EndpointSlices: c.SliceClass, kcm.Endpoints: c.EndpointsClass}
+	lags := [kcm.APIs]time.Duration{kcm.EndpointSlices: c.SliceLag, kcm.Endpoints: c.EndpointsLag}
+	for in := range kcm.APIs {
+		a.In[in] = classes[in] != 0
 		s := seen{lag: lags[in].Seconds(), open: classes[in] == lag.Open}
 		s.counts = s.open || classes[in] == lag.Closed
 		rowIndex := int8(-1)
@@ -93,11 +94,11 @@ func (r *replay) add(c lag.Change, service int32) {
 		r.rowOf[in] = append(r.rowOf[in], rowIndex)
 		r.seen[in] = append(r.seen[in], s)
 	}
-	r.trace.arrivals = append(r.trace.arrivals, a)
+	r.trace.Arrivals = append(r.trace.Arrivals, a)
 }
 
 // row returns the index of a row, made when first asked for.
-func (r *replay) row(in api, d lag.Direction) int8 {
+func (r *replay) row(in kcm.API, d lag.Direction) int8 {
 	i := slices.IndexFunc(r.rows, func(w row) bool { return w.api == in && w.direction == d })
 	if i < 0 {
 		i = len(r.rows)
@@ -110,26 +111,27 @@ func (r *replay) row(in api, d lag.Direction) int8 {
 func (r *replay) run(flags v1alpha1.Flags) { r.runUnder(flags, r.model) }
 
 func (r *replay) runUnder(flags v1alpha1.Flags, model Parameters) {
-	r.sim.stop = nil
-	r.sim.run(&r.trace, flags, model)
+	r.sim.Start(&r.trace, flags, model)
+	r.sim.Run()
 }
 
 // meets reports whether under flags the percentile of every row would have been at most target, in seconds. It gives up
 // as soon as one row cannot be.
 func (r *replay) meets(flags v1alpha1.Flags, model Parameters, percentile, target float64) bool {
-	allowed := filled(r.misses, len(r.rows), 0)
+	allowed := r.misses
 	for i, w := range r.rows {
 		allowed[i] = len(w.arrivals) - rank(percentile, len(w.arrivals))
 	}
 	met := true
-	r.sim.stop = func(in api, arrival int32, lag float64) bool {
+	r.sim.Start(&r.trace, flags, model)
+	r.sim.Stop = func(in kcm.API, arrival int32, lag float64) bool {
 		if i := r.rowOf[in][arrival]; lag > target && i >= 0 {
 			allowed[i]--
 			met = allowed[i] >= 0
 		}
 		return !met
 	}
-	r.sim.run(&r.trace, flags, model)
+	r.sim.Run()
 	return met
 }
 
@@ -146,7 +148,7 @@ func (r *replay) worst(percentile float64) float64 {
 func (r *replay) predicted(i int, percentile float64) float64 {
 	r.sorted = r.sorted[:0]
 	for _, a := range r.rows[i].arrivals {
-		r.sorted = append(r.sorted, r.sim.lag[r.rows[i].api][a])
+		r.sorted = append(r.sorted, r.sim.Lags(r.rows[i].api)[a])
 	}
 	return quantile(r.sorted, percentile)
 }
@@ -157,7 +159,7 @@ func (r *replay) comparable(i int, percentile float64) (predicted, measured floa
 	w := r.rows[i]
 	r.sorted = r.sorted[:0]
 	for _, a := range w.arrivals {
-		r.sorted = append(r.sorted, min(r.sim.lag[w.api][a], r.end-r.trace.arrivals[a].at))
+		r.sorted = append(r.sorted, min(r.sim.Lags(w.api)[a], r.end-r.trace.Arrivals[a].At))
 	}
 	predicted = quantile(r.sorted, percentile)
 	r.sorted = r.sorted[:0]
@@ -168,14 +170,14 @@ func (r *replay) comparable(i int, percentile float64) (predicted, measured floa
 }
 
 // spread returns the percentiles of all changes in one API after a run.
-func (r *replay) spread(in api) Spread {
+func (r *replay) spread(in kcm.API) Spread {
 	r.sorted = r.sorted[:0]
 	for _, w := range r.rows {
 		if w.api != in {
 			continue
 		}
 		for _, a := range w.arrivals {
-			r.sorted = append(r.sorted, r.sim.lag[in][a])
+			r.sorted = append(r.sorted, r.sim.Lags(in)[a])
 		}
 	}
 	at := func(p float64) time.Duration { return seconds(quantile(r.sorted, p)) }
@@ -193,3 +195,11 @@ func quantile(values []float64, p float64) float64 {
 
 // rank is ⌈p·n⌉, not thrown off by the binary form of p.
 func rank(p float64, n int) int { return int(math.Ceil(p*float64(n) - 1e-9)) }
+
+// seconds converts to a duration, to the microsecond.
+func seconds(s float64) time.Duration {
+	if s >= kcm.Unresolved {
+		return math.MaxInt64
+	}
+	return time.Duration(s*1e6) * time.Microsecond
+}

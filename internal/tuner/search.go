@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	"github.com/endpointsync/endpoint-sync-operator/internal/kcm"
 )
 
 const (
@@ -89,13 +90,14 @@ type aim struct {
 }
 
 // unbound is the model with an API server that never binds, and Pods that change when they did.
-func (p Parameters) unbound() Parameters {
-	return Parameters{Base: p.Base, Delay: p.Delay, PodLatency: time.Duration(podWork * float64(p.Base))}
+func unbound(p Parameters) Parameters {
+	p.Capacity, p.Writers, p.PodLatency = 0, 0, time.Duration(kcm.DefaultPodWork*float64(p.Base))
+	return p
 }
 
 // paced is the model with Pods that change at their own pace, whoever changes them: the careful one of the two, because
 // an API server that slows the cause of the changes down flatters whatever it is asked to predict.
-func (p Parameters) paced() Parameters {
+func paced(p Parameters) Parameters {
 	p.Writers = 0
 	return p
 }
@@ -103,9 +105,9 @@ func (p Parameters) paced() Parameters {
 // aimAt is the objective with its margins, or, where even the best setting of the space misses that, as good as the
 // best. Both parts are nondecreasing functions of maxLag, and so a looser objective never costs more.
 func (r *replay) aimAt(best v1alpha1.Flags, percentile, maxLag float64) aim {
-	r.runUnder(best, r.model.unbound())
+	r.runUnder(best, unbound(r.model))
 	tokens := r.worst(percentile)
-	r.runUnder(best, r.model.paced())
+	r.runUnder(best, paced(r.model))
 	return aim{
 		percentile: percentile,
 		lag:        max(maxLag*(1-margin), r.worst(percentile)*(1+plateau)),
@@ -115,7 +117,7 @@ func (r *replay) aimAt(best v1alpha1.Flags, percentile, maxLag float64) aim {
 
 // reaches reports whether a setting does.
 func (r *replay) reaches(f v1alpha1.Flags, a aim) bool {
-	return r.meets(f, r.model.unbound(), a.percentile, a.tokens) && r.meets(f, r.model.paced(), a.percentile, a.lag)
+	return r.meets(f, unbound(r.model), a.percentile, a.tokens) && r.meets(f, paced(r.model), a.percentile, a.lag)
 }
 
 // search finds the cheapest setting of the space under which the recorded demand meets maxLag, in seconds, with margin;
@@ -177,15 +179,15 @@ func (r *replay) fewestWorkers(f v1alpha1.Flags, s space, a aim) v1alpha1.Flags 
 	if i == len(counts) {
 		return f
 	}
-	busy := r.peakRate() * max(r.model.PodLatency.Seconds()/podWork, r.model.Base.Seconds(), busyWrite)
+	busy := r.peakRate() * max(r.model.PodLatency.Seconds()/kcm.DefaultPodWork, r.model.Base.Seconds(), busyWrite)
 	return s.withWorkers(f, int32(math.Ceil(workersHeadroom*max(float64(counts[i]), min(busy, v1alpha1.MaxWorkers)))))
 }
 
 // peakRate is the most changes in one second.
 func (r *replay) peakRate() float64 {
 	most, first := 0, 0
-	for i, a := range r.trace.arrivals {
-		for a.at-r.trace.arrivals[first].at >= 1 {
+	for i, a := range r.trace.Arrivals {
+		for a.At-r.trace.Arrivals[first].At >= 1 {
 			first++
 		}
 		most = max(most, i-first+1)
@@ -203,7 +205,7 @@ func (s space) withWorkers(f v1alpha1.Flags, count int32) v1alpha1.Flags {
 // steadyQPS is the QPS that the recording needs in the long run, with headroom: the busier controller's writes in the
 // run before, over the length of the recording but at least five minutes, so that one episode is not taken for a rate.
 func (r *replay) steadyQPS() int32 {
-	syncs := max(r.sim.kcm[sliceAPI].totals.syncs, r.sim.kcm[endpointsAPI].totals.syncs)
+	syncs := max(r.sim.Totals(kcm.EndpointSlices).Syncs, r.sim.Totals(kcm.Endpoints).Syncs)
 	return int32(steadyHeadroom * float64(syncs) / max(r.end, 300))
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	"github.com/endpointsync/endpoint-sync-operator/internal/kcm"
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 )
 
@@ -72,31 +73,44 @@ type world struct {
 func (w world) evidence() Evidence {
 	r := newReplay(w.demand, w.truth, start)
 	e := Evidence{Flags: w.flags, Leader: cmp.Or(w.leader, Led)}
-	r.sim.scrapeAt = -1
-	if w.scrape > 0 {
-		r.sim.scrape = func(s *simulation) float64 {
-			e.Signals = append(e.Signals, s.sample(start))
-			return w.scrape.Seconds()
-		}
-	}
 	r.run(w.flags)
-	if w.until == 0 {
-		w.until = seconds(r.sim.now) + time.Second
+	end := r.sim.Now()
+	r.sim.Start(&r.trace, w.flags, w.truth)
+	for at := -1.0; w.scrape > 0 && at < end; at += w.scrape.Seconds() {
+		r.sim.Until(at)
+		e.Signals = append(e.Signals, sampleOf(&r.sim))
 	}
-	e.Signals = append(e.Signals, r.sim.sample(start))
+	r.sim.Run()
+	if w.until == 0 {
+		w.until = seconds(r.sim.Now()) + time.Second
+	}
+	e.Signals = append(e.Signals, sampleOf(&r.sim))
 	e.Signals = slices.DeleteFunc(e.Signals, func(s Sample) bool { return w.scrape == 0 || s.Time.After(start.Add(w.until)) })
 	e.Now = start.Add(w.until)
 	e.Demand = lag.Demand{Start: start}
 	for i, c := range w.demand.Changes {
-		if c.At = seconds(r.sim.changed[i]); c.At > w.until {
+		if c.At = seconds(r.sim.Changed()[i]); c.At > w.until {
 			continue
 		}
-		c.SliceClass, c.SliceLag = w.outcome(c.At, r.sim.lag[sliceAPI][i])
-		c.EndpointsClass, c.EndpointsLag = w.outcome(c.At, r.sim.lag[endpointsAPI][i])
+		c.SliceClass, c.SliceLag = w.outcome(c.At, r.sim.Lags(kcm.EndpointSlices)[i])
+		c.EndpointsClass, c.EndpointsLag = w.outcome(c.At, r.sim.Lags(kcm.Endpoints)[i])
 		e.Demand.Changes = append(e.Demand.Changes, c)
 	}
 	e.Lag = summaryOf(e.Demand)
 	return e
+}
+
+// sampleOf is what a scrape of kube-controller-manager's metrics would show now.
+func sampleOf(s *kcm.Simulation) Sample {
+	out := Sample{Time: start.Add(seconds(s.Now())), ProcessStart: start}
+	for in, q := range [kcm.APIs]*QueueSample{kcm.EndpointSlices: &out.EndpointSlices, kcm.Endpoints: &out.Endpoints} {
+		t := s.Totals(kcm.API(in))
+		*q = QueueSample{Depth: int64(s.Depth(kcm.API(in))), Syncs: t.Syncs, Wait: seconds(t.Waited), Work: seconds(t.Worked)}
+		out.Writes += t.Writes
+		out.LimiterWait += seconds(t.Limited)
+		out.RequestTime += seconds(t.Limited + t.Wrote)
+	}
+	return out
 }
 
 func (w world) outcome(at time.Duration, late float64) (lag.Class, time.Duration) {

@@ -1,4 +1,4 @@
-package tuner
+package kcm
 
 // ring is a queue that keeps its memory.
 type ring[T any] struct {
@@ -13,6 +13,9 @@ func (r *ring[T]) clear() { r.head, r.n = 0, 0 }
 
 // front returns the oldest item, which must exist; it stays in the queue.
 func (r *ring[T]) front() *T { return &r.items[r.head] }
+
+// at returns the i-th oldest item, which must exist.
+func (r *ring[T]) at(i int) *T { return &r.items[(r.head+i)&(len(r.items)-1)] }
 
 func (r *ring[T]) push(v T) {
 	if r.n == len(r.items) {
