@@ -97,15 +97,14 @@ func Decide(in Inputs) Decision {
 func (d Decision) size(in Inputs) Decision {
 	e, o := in.Evidence, in.Objective
 	calibration := Calibrate(e)
-	r := newReplay(e.Demand, calibration.Parameters, e.Now)
-	r.run(e.Flags)
-	d.CurrentLag = seconds(r.worst(o.Percentile))
-	backlog, residual := r.backlog(), r.residual(o)
+	s := newSizing(e, calibration.Parameters, o)
+	d.CurrentLag = seconds(s.all.worst(o.Percentile))
+	backlog, residual := s.all.backlog(), s.all.residual(o)
 	if !residual.trusted() {
 		return d.hold(v1alpha1.ReasonModelNotTrusted, residual.String()+"; "+calibration.Basis)
 	}
-	d.Uncapped = r.search(spaceWithin(limits(), e.Flags), o.Percentile, o.MaxLag.Seconds()).flags
-	found := r.search(spaceWithin(in.Bounds, e.Flags), o.Percentile, o.MaxLag.Seconds())
+	d.Uncapped = s.cheapest(spaceWithin(limits(), e.Flags)).flags
+	found := s.cheapest(spaceWithin(in.Bounds, e.Flags))
 	d.PredictedLag, d.Cost = seconds(found.lag), Cost(found.flags)
 	d.Flags = bounded(found.flags, in.Bounds)
 	figures := fmt.Sprintf("predicted %v instead of %v (objective %v) at cost %d instead of %d; %s",

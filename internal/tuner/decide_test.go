@@ -217,7 +217,7 @@ func TestEveryDecisionLiesWithinBoundsAndLimits(t *testing.T) {
 		}
 		if d.Flags == (v1alpha1.Flags{}) { // it held before it searched; what it would have found must fit all the same
 			e := in.Evidence
-			found := newReplay(e.Demand, Calibrate(e).Parameters, e.Now).search(spaceWithin(in.Bounds, e.Flags), 0.99, 1)
+			found := newSizing(e, Calibrate(e).Parameters, objectiveOf(time.Second)).cheapest(spaceWithin(in.Bounds, e.Flags))
 			d.Flags = bounded(found.flags, in.Bounds)
 		}
 		b := in.Bounds

@@ -49,17 +49,17 @@ func Curve(in Inputs) []Point {
 	if !complete(e.Flags) {
 		return nil
 	}
-	r := newReplay(e.Demand, Calibrate(e).Parameters, e.Now)
+	z := newSizing(e, Calibrate(e).Parameters, in.Objective)
 	s := spaceWithin(in.Bounds, e.Flags)
 	var out []Point
 	for _, qps := range steps(min(5, s.high.KubeAPIQPS), s.high.KubeAPIQPS) {
 		at := s
 		at.low.KubeAPIQPS, at.high.KubeAPIQPS = qps, qps
 		at.low.KubeAPIBurst = min(at.low.KubeAPIBurst, max(30, qps))
-		found := r.search(at, in.Objective.Percentile, in.Objective.MaxLag.Seconds())
+		found := z.cheapest(at)
 		out = append(out, Point{
 			Flags:      found.flags,
-			Prediction: Prediction{EndpointSlices: r.spread(kcm.EndpointSlices), Endpoints: r.spread(kcm.Endpoints)},
+			Prediction: Prediction{EndpointSlices: z.all.spread(kcm.EndpointSlices), Endpoints: z.all.spread(kcm.Endpoints)},
 			Worst:      seconds(found.lag),
 			Cost:       Cost(found.flags),
 		})

@@ -1,6 +1,7 @@
 package tuner
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"time"
@@ -10,15 +11,23 @@ import (
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 )
 
-// maxArrivals bounds what one replay takes, and so how long a search takes: 10,000 changes are replayed in some
-// milliseconds, and a decision needs a few hundred replays.
-const maxArrivals = 10_000
+const (
+	// maxSearched bounds the changes that each setting of a search is tried on, and so how long a search takes: 10,000 are
+	// replayed in some milliseconds, and a decision needs some hundred replays.
+	maxSearched = 10_000
+
+	// enoughAlone is how many changes an episode must have for its percentile to be judged alone. Smaller ones are judged
+	// together.
+	enoughAlone = 100
+)
 
 // row is one line of a verdict: an API and a direction, with the arrivals that count there.
 type row struct {
 	api       kcm.API
 	direction lag.Direction
-	arrivals  []int32
+	// episode is the one that the arrivals are of; -1 where it is more than one.
+	episode  int
+	arrivals []int32
 }
 
 // seen is what was measured of one change in one API.
@@ -30,13 +39,16 @@ type seen struct {
 
 // replay runs recorded demand through the model, under any flags.
 type replay struct {
-	trace  kcm.Trace
-	model  Parameters
-	rows   []row
-	rowOf  [kcm.APIs][]int8 // of each arrival; -1 if it does not count
-	seen   [kcm.APIs][]seen
-	end    float64 // of the recording, in seconds from its start
-	sim    kcm.Simulation
+	trace kcm.Trace
+	model Parameters
+	// rows are those of the verdict; aims those of each episode that is large enough, and of the others together.
+	rows, aims []row
+	aimOf      [kcm.APIs][]int32 // of each arrival, the index into aims; -1 if it does not count
+	seen       [kcm.APIs][]seen
+	end        float64 // of the recording, in seconds from its start
+	sim        kcm.Simulation
+	// steady is the least QPS that a search considers.
+	steady int32
 	sorted []float64
 	misses []int
 }
@@ -46,39 +58,100 @@ type replay struct {
 func newReplay(d lag.Demand, model Parameters, now time.Time) *replay {
 	r := &replay{model: model, end: now.Sub(d.Start).Seconds()}
 	numbers := map[int32]int32{}
-	for _, c := range heaviest(d.Changes) {
-		if c.Startup || c.HandOver {
-			continue
+	for i, e := range episodesOf(usable(d.Changes)) {
+		if len(e) < enoughAlone {
+			i = -1
 		}
-		n, known := numbers[c.Service]
-		if !known {
-			n = int32(len(numbers)) //nolint:gosec // bounded by maxArrivals
-			numbers[c.Service] = n
+		for _, c := range e {
+			n, known := numbers[c.Service]
+			if !known {
+				n = int32(len(numbers)) //nolint:gosec // bounded by lag.MaxDemand
+				numbers[c.Service] = n
+			}
+			r.add(c, n, i)
 		}
-		r.add(c, n)
 	}
 	r.trace.Services = len(numbers)
-	r.misses = make([]int, len(r.rows))
+	r.misses = make([]int, len(r.aims))
 	return r
 }
 
-// heaviest returns the changes, or the run of maxArrivals of them that took the least time.
-func heaviest(changes []lag.Change) []lag.Change {
-	if len(changes) <= maxArrivals {
+// usable returns the changes whose times are known.
+func usable(changes []lag.Change) []lag.Change {
+	return slices.DeleteFunc(slices.Clone(changes), func(c lag.Change) bool { return c.Startup || c.HandOver })
+}
+
+// episodesOf cuts changes where none came for a while.
+func episodesOf(changes []lag.Change) [][]lag.Change {
+	var out [][]lag.Change
+	from := 0
+	for i := range changes {
+		if i > from && changes[i].At-changes[i-1].At > episodeGap {
+			out = append(out, changes[from:i])
+			from = i
+		}
+	}
+	if from < len(changes) {
+		out = append(out, changes[from:])
+	}
+	return out
+}
+
+// hardest is the same recording with only the episodes that ask for most: what a search tries settings on.
+func hardest(d lag.Demand, maxLag time.Duration) lag.Demand {
+	episodes := episodesOf(usable(d.Changes))
+	slices.SortStableFunc(episodes, func(a, b []lag.Change) int {
+		return cmp.Compare(neededRate(b, maxLag), neededRate(a, maxLag))
+	})
+	out, left := lag.Demand{Start: d.Start}, maxSearched
+	for i, e := range episodes {
+		if i == 0 {
+			e = densest(e, maxSearched)
+		}
+		if len(e) > left {
+			continue
+		}
+		out.Changes = append(out.Changes, e...)
+		left -= len(e)
+	}
+	slices.SortStableFunc(out.Changes, func(a, b lag.Change) int { return cmp.Compare(a.At, b.At) })
+	return out
+}
+
+// neededRate is about how many writes per second an episode asks for: the largest of A(τ)/(τ+X) over some lengths of
+// time τ, with A(τ) the most changes within τ and X the lag that is allowed.
+func neededRate(changes []lag.Change, maxLag time.Duration) float64 {
+	most := 0.0
+	for _, within := range []time.Duration{time.Second, 5 * time.Second, 20 * time.Second, time.Minute, 5 * time.Minute} {
+		n := 0
+		for i, first := 0, 0; i < len(changes); i++ {
+			for changes[i].At-changes[first].At > within {
+				first++
+			}
+			n = max(n, i-first+1)
+		}
+		most = max(most, float64(n)/(within+maxLag).Seconds())
+	}
+	return most
+}
+
+// densest returns the changes, or the run of n of them that took the least time.
+func densest(changes []lag.Change, n int) []lag.Change {
+	if len(changes) <= n {
 		return changes
 	}
 	best, shortest := 0, time.Duration(math.MaxInt64)
-	for i := range len(changes) - maxArrivals + 1 {
-		if took := changes[i+maxArrivals-1].At - changes[i].At; took < shortest {
+	for i := range len(changes) - n + 1 {
+		if took := changes[i+n-1].At - changes[i].At; took < shortest {
 			best, shortest = i, took
 		}
 	}
-	return changes[best : best+maxArrivals]
+	return changes[best : best+n]
 }
 
-// add appends one change. An API that it does not concern, or that shows it already, gets no write for it.
-func (r *replay) add(c lag.Change, service int32) {
-	i := int32(len(r.trace.Arrivals)) //nolint:gosec // bounded by maxArrivals
+// add appends one change of an episode. An API that it does not concern, or that shows it already, gets no write for it.
+func (r *replay) add(c lag.Change, service int32, episode int) {
+	i := int32(len(r.trace.Arrivals)) //nolint:gosec // bounded by lag.MaxDemand
 	a := kcm.Arrival{At: c.At.Seconds(), Service: service}
 	classes := [kcm.APIs]lag.Class{kcm.EndpointSlices: c.SliceClass, kcm.Endpoints: c.EndpointsClass}
 	lags := [kcm.APIs]time.Duration{kcm.EndpointSlices: c.SliceLag, kcm.Endpoints: c.EndpointsLag}
@@ -86,25 +159,33 @@ func (r *replay) add(c lag.Change, service int32) {
 		a.In[in] = classes[in] != 0
 		s := seen{lag: lags[in].Seconds(), open: classes[in] == lag.Open}
 		s.counts = s.open || classes[in] == lag.Closed
-		rowIndex := int8(-1)
+		aim := int32(-1)
 		if s.counts {
-			rowIndex = r.row(in, c.Direction)
-			r.rows[rowIndex].arrivals = append(r.rows[rowIndex].arrivals, i)
+			var at int
+			r.rows, _ = counting(r.rows, row{api: in, direction: c.Direction, episode: -1}, i)
+			r.aims, at = counting(r.aims, row{api: in, direction: c.Direction, episode: episode}, i)
+			aim = int32(at) //nolint:gosec // bounded by the changes
 		}
-		r.rowOf[in] = append(r.rowOf[in], rowIndex)
+		r.aimOf[in] = append(r.aimOf[in], aim)
 		r.seen[in] = append(r.seen[in], s)
 	}
 	r.trace.Arrivals = append(r.trace.Arrivals, a)
 }
 
-// row returns the index of a row, made when first asked for.
-func (r *replay) row(in kcm.API, d lag.Direction) int8 {
-	i := slices.IndexFunc(r.rows, func(w row) bool { return w.api == in && w.direction == d })
-	if i < 0 {
-		i = len(r.rows)
-		r.rows = append(r.rows, row{api: in, direction: d})
+// counting adds an arrival to its row, which is made when first asked for, and returns the row's index. The newest rows
+// are looked at first: episodes come one after the other.
+func counting(rows []row, w row, arrival int32) (grown []row, at int) {
+	at = len(rows) - 1
+	for ; at >= 0; at-- {
+		if r := &rows[at]; r.api == w.api && r.direction == w.direction && r.episode == w.episode {
+			break
+		}
 	}
-	return int8(i) //nolint:gosec // two APIs, two directions
+	if at < 0 {
+		at, rows = len(rows), append(rows, w)
+	}
+	rows[at].arrivals = append(rows[at].arrivals, arrival)
+	return rows, at
 }
 
 // run replays everything under flags. The results stay valid until the next run.
@@ -115,17 +196,17 @@ func (r *replay) runUnder(flags v1alpha1.Flags, model Parameters) {
 	r.sim.Run()
 }
 
-// meets reports whether under flags the percentile of every row would have been at most target, in seconds. It gives up
-// as soon as one row cannot be.
+// meets reports whether under flags the percentile of every episode would have been at most target, in seconds. It
+// gives up as soon as one cannot be.
 func (r *replay) meets(flags v1alpha1.Flags, model Parameters, percentile, target float64) bool {
 	allowed := r.misses
-	for i, w := range r.rows {
+	for i, w := range r.aims {
 		allowed[i] = len(w.arrivals) - rank(percentile, len(w.arrivals))
 	}
 	met := true
 	r.sim.Start(&r.trace, flags, model)
 	r.sim.Stop = func(in kcm.API, arrival int32, lag float64) bool {
-		if i := r.rowOf[in][arrival]; lag > target && i >= 0 {
+		if i := r.aimOf[in][arrival]; lag > target && i >= 0 {
 			allowed[i]--
 			met = allowed[i] >= 0
 		}
@@ -135,20 +216,20 @@ func (r *replay) meets(flags v1alpha1.Flags, model Parameters, percentile, targe
 	return met
 }
 
-// worst returns the largest of the rows' percentiles, in seconds, after a run; 0 if nothing counts.
+// worst returns the largest of the episodes' percentiles, in seconds, after a run; 0 if nothing counts.
 func (r *replay) worst(percentile float64) float64 {
 	worst := 0.0
-	for i := range r.rows {
-		worst = max(worst, r.predicted(i, percentile))
+	for _, w := range r.aims {
+		worst = max(worst, r.predicted(w, percentile))
 	}
 	return worst
 }
 
 // predicted returns a row's percentile after a run, in seconds.
-func (r *replay) predicted(i int, percentile float64) float64 {
+func (r *replay) predicted(w row, percentile float64) float64 {
 	r.sorted = r.sorted[:0]
-	for _, a := range r.rows[i].arrivals {
-		r.sorted = append(r.sorted, r.sim.Lags(r.rows[i].api)[a])
+	for _, a := range w.arrivals {
+		r.sorted = append(r.sorted, r.sim.Lags(w.api)[a])
 	}
 	return quantile(r.sorted, percentile)
 }

@@ -125,7 +125,7 @@ func (r *replay) reaches(f v1alpha1.Flags, a aim) bool {
 func (r *replay) search(s space, percentile, maxLag float64) choice {
 	a := r.aimAt(s.high, percentile, maxLag)
 	best, bestCost := s.high, Cost(s.high)
-	lowest := clamp(r.steadyQPS(), s.low.KubeAPIQPS, s.high.KubeAPIQPS)
+	lowest := clamp(r.steady, s.low.KubeAPIQPS, s.high.KubeAPIQPS)
 	for _, qps := range steps(lowest, s.high.KubeAPIQPS) {
 		f := s.high
 		f.KubeAPIQPS = qps
@@ -205,8 +205,40 @@ func (s space) withWorkers(f v1alpha1.Flags, count int32) v1alpha1.Flags {
 // steadyQPS is the QPS that the recording needs in the long run, with headroom: the busier controller's writes in the
 // run before, over the length of the recording but at least five minutes, so that one episode is not taken for a rate.
 func (r *replay) steadyQPS() int32 {
-	syncs := max(r.sim.Totals(kcm.EndpointSlices).Syncs, r.sim.Totals(kcm.Endpoints).Syncs)
-	return int32(steadyHeadroom * float64(syncs) / max(r.end, 300))
+	writes := max(r.sim.Totals(kcm.EndpointSlices).Writes, r.sim.Totals(kcm.Endpoints).Writes)
+	return int32(steadyHeadroom * float64(writes) / max(r.end, 300))
+}
+
+// sizing chooses settings for recorded demand: it tries them on the hardest episodes, and makes sure on all of them.
+type sizing struct {
+	all, hard  *replay
+	percentile float64
+	maxLag     float64 // seconds
+}
+
+// newSizing prepares it. It leaves all with a run under the running flags.
+func newSizing(e Evidence, model Parameters, o Objective) sizing {
+	s := sizing{
+		all: newReplay(e.Demand, model, e.Now), hard: newReplay(hardest(e.Demand, o.MaxLag), model, e.Now),
+		percentile: o.Percentile, maxLag: o.MaxLag.Seconds(),
+	}
+	s.all.run(e.Flags)
+	s.all.steady = s.all.steadyQPS()
+	s.hard.steady = s.all.steady
+	return s
+}
+
+// cheapest is the cheapest setting of a space that meets the objective with margin, or is as good as the best there.
+// It leaves all with a run under it.
+func (s sizing) cheapest(within space) choice {
+	found := s.hard.search(within, s.percentile, s.maxLag)
+	s.all.run(found.flags)
+	lag := s.all.worst(s.percentile)
+	if len(s.hard.trace.Arrivals) < len(s.all.trace.Arrivals) && lag > max(found.lag, s.maxLag*(1-margin))*(1+plateau) {
+		return s.all.search(within, s.percentile, s.maxLag) // Some episode asks for more than it looked like.
+	}
+	found.lag = lag
+	return found
 }
 
 // steps is the grid of values from low to high, both included: round numbers, at most about 5 % apart from 20 on.
