@@ -45,6 +45,7 @@ func (r *PolicyReconciler) observe(ctx context.Context, s Situation) (Situation,
 	if leader, ok := leaderOf(nodes); ok {
 		s.Evidence.Leader, s.Evidence.Flags = tuner.Led, leader.Status.Running
 		s.Evidence.Signals = Samples(r.Signals.since(leader.Name, since))
+		s.Evidence.Settings, s.Evidence.Version = Settings(leader.Status.Settings), leader.Status.KCMVersion
 	} else {
 		s.Evidence.Leader = leaderlessness(nodes)
 	}
@@ -173,10 +174,23 @@ func Samples(scrapes []v1alpha1.KCMSignals) []tuner.Sample {
 			Writes:         *s.Writes,
 			LimiterWait:    milliseconds(s.LimiterWaitMilliseconds),
 			RequestTime:    milliseconds(s.RequestMilliseconds),
+			StaleSyncs:     value(s.StaleSyncs),
+			FailedSyncs:    value(s.FailedSyncs),
 			Endpoints:      queue(s.Endpoints),
 			EndpointSlices: queue(s.EndpointSlices),
 		})
 	}
+	return out
+}
+
+// Settings turns settings as agents report them into what the tuner takes. What is not known is taken for the default.
+func Settings(s v1alpha1.KCMSettings) tuner.Settings {
+	out := tuner.Settings{
+		EndpointsOff:  s.EndpointsController != nil && !*s.EndpointsController,
+		ReleaseOnExit: s.ReleaseOnExit != nil && *s.ReleaseOnExit,
+	}
+	out.SliceBatch, _ = s.EndpointSliceBatchPeriod.Value()
+	out.EndpointsBatch, _ = s.EndpointsBatchPeriod.Value()
 	return out
 }
 

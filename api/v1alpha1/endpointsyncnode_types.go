@@ -110,6 +110,10 @@ type EndpointSyncNodeStatus struct {
 	// +optional
 	Running Flags `json:"running,omitempty,omitzero"`
 
+	// settings are what else the running process runs with that bears on lag; omitted when they could not be read.
+	// +optional
+	Settings KCMSettings `json:"settings,omitempty,omitzero"`
+
 	// kcmVersion is the version of the running kube-controller-manager.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
@@ -243,6 +247,18 @@ type KCMSignals struct {
 	// +kubebuilder:validation:Minimum=0
 	RequestMilliseconds *int64 `json:"requestMilliseconds,omitempty"`
 
+	// staleSyncs is how many syncs of EndpointSlices gave up because the cache did not show their own last write yet. Each
+	// is tried again, after a second at first and twice as long each time.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	StaleSyncs *int64 `json:"staleSyncs,omitempty"`
+
+	// failedSyncs is how many syncs of EndpointSlices ended in an error. Fifteen retries, then the Service is dropped
+	// until its next event.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	FailedSyncs *int64 `json:"failedSyncs,omitempty"`
+
 	// endpoints is the work queue of the Endpoints controller.
 	// +optional
 	Endpoints QueueSignals `json:"endpoints,omitempty,omitzero"`
@@ -250,6 +266,28 @@ type KCMSignals struct {
 	// endpointSlices is the work queue of the EndpointSlice controller.
 	// +optional
 	EndpointSlices QueueSignals `json:"endpointSlices,omitempty,omitzero"`
+}
+
+// KCMSettings are flags of kube-controller-manager that bear on lag and that nobody here writes.
+// +kubebuilder:validation:MinProperties=1
+type KCMSettings struct {
+	// endpointSliceBatchPeriod is --endpointslice-updates-batch-period: how long a change of a Pod waits for others of its
+	// Service before it is synced.
+	// +optional
+	EndpointSliceBatchPeriod Duration `json:"endpointSliceBatchPeriod,omitempty"`
+
+	// endpointsBatchPeriod is --endpoint-updates-batch-period, the same for Endpoints.
+	// +optional
+	EndpointsBatchPeriod Duration `json:"endpointsBatchPeriod,omitempty"`
+
+	// endpointsController says whether the Endpoints controller runs, as --controllers tells.
+	// +optional
+	EndpointsController *bool `json:"endpointsController,omitempty"`
+
+	// releaseOnExit says whether a process that ends gives up its leadership at once: the feature gate
+	// ControllerManagerReleaseLeaderElectionLockOnExit.
+	// +optional
+	ReleaseOnExit *bool `json:"releaseOnExit,omitempty"`
 }
 
 // QueueSignals are one work queue's counters.

@@ -437,16 +437,31 @@ type Lag struct {
 }
 
 // BottleneckType names what limits the endpoint controllers.
-// +kubebuilder:validation:Enum=None;NoLeader;ClientRateLimit;Workers;Unknown
+// +kubebuilder:validation:Enum=None;NoLeader;ClientRateLimit;Workers;APIServer;StaleRetries;Batching;HotService;Dropped;Unknown
 type BottleneckType string
 
 // The bottlenecks that are told apart.
 const (
-	BottleneckNone            BottleneckType = "None"
-	BottleneckNoLeader        BottleneckType = "NoLeader"
+	// BottleneckNone says that the objective is not missed.
+	BottleneckNone BottleneckType = "None"
+	// BottleneckNoLeader says that no kube-controller-manager acts.
+	BottleneckNoLeader BottleneckType = "NoLeader"
+	// BottleneckClientRateLimit says that writes wait for tokens (--kube-api-qps, --kube-api-burst).
 	BottleneckClientRateLimit BottleneckType = "ClientRateLimit"
-	BottleneckWorkers         BottleneckType = "Workers"
-	BottleneckUnknown         BottleneckType = "Unknown"
+	// BottleneckWorkers says that Services wait while every worker is busy (--concurrent-…-syncs).
+	BottleneckWorkers BottleneckType = "Workers"
+	// BottleneckAPIServer says that writes wait for the API server or etcd.
+	BottleneckAPIServer BottleneckType = "APIServer"
+	// BottleneckStaleRetries says that syncs give up because the cache does not show their own last write yet.
+	BottleneckStaleRetries BottleneckType = "StaleRetries"
+	// BottleneckBatching says that changes wait for a batch period.
+	BottleneckBatching BottleneckType = "Batching"
+	// BottleneckHotService says that few Services are late, each in the one worker that may have it, and the others are not.
+	BottleneckHotService BottleneckType = "HotService"
+	// BottleneckDropped says that Services are in no queue although their changes are not published.
+	BottleneckDropped BottleneckType = "Dropped"
+	// BottleneckUnknown says that nothing that was seen explains the lag.
+	BottleneckUnknown BottleneckType = "Unknown"
 )
 
 // Bottleneck is what limits the endpoint controllers, with the evidence.
@@ -460,6 +475,45 @@ type Bottleneck struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1024
 	Message string `json:"message,omitempty"`
+
+	// advice is what a person can do about it and what that would bring. Omitted where the operator can do what helps.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=1024
+	Advice string `json:"advice,omitempty"`
+
+	// evidence speaks for and against each cause that was weighed, the likeliest first.
+	// +optional
+	// +listType=map
+	// +listMapKey=cause
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=10
+	Evidence []CauseEvidence `json:"evidence,omitempty"`
+}
+
+// CauseEvidence is what speaks for and against one cause.
+type CauseEvidence struct {
+	// cause that was weighed.
+	// +required
+	Cause BottleneckType `json:"cause,omitempty"`
+
+	// for lists what speaks for it.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=6
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=256
+	For []string `json:"for,omitempty"`
+
+	// against lists what speaks against it.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=6
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=256
+	Against []string `json:"against,omitempty"`
 }
 
 // Recommendation is a setting with what it would have brought and what it costs.

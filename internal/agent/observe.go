@@ -61,8 +61,9 @@ type details struct {
 	process    process
 	signals    scrape.Signals
 	flags      v1alpha1.Flags
+	settings   v1alpha1.KCMSettings
 	known      bool // signals and process
-	flagsKnown bool
+	flagsKnown bool // flags and settings
 }
 
 // readDetails reads the metrics first: the flags are then never those of an older process than the metrics are.
@@ -79,11 +80,15 @@ func (a *Agent) readDetails(ctx context.Context) details {
 	signals.KCM.Time = metav1.NewMicroTime(now.Wall.UTC())
 	d.known, d.signals = true, signals
 	d.process = process{Start: signals.ProcessStart(), Fingerprint: signals.Fingerprint}
-	if d.flags, err = a.kcm.Flags(ctx); err != nil {
+	configuration, err := a.kcm.Configuration(ctx)
+	if err != nil {
 		a.log.V(1).Info("cannot read the flags of kube-controller-manager", "error", err.Error())
 		return d
 	}
-	d.flagsKnown = true
+	d.flags, d.settings, d.flagsKnown = configuration.Flags, configuration.Settings, true
+	if signals.ReleaseOnExit != nil { // what is in force, whatever was asked for
+		d.settings.ReleaseOnExit = signals.ReleaseOnExit
+	}
 	return d
 }
 
@@ -137,9 +142,9 @@ func (s silence) healthy(before *bool, last answer) *bool {
 
 // take replaces what was known about the process. What cannot be read is not known any more.
 func (s *sight) take(d details) {
-	s.Signals, s.Running = d.signals, v1alpha1.Flags{}
+	s.Signals, s.Running, s.Settings = d.signals, v1alpha1.Flags{}, v1alpha1.KCMSettings{}
 	if d.flagsKnown {
-		s.Running = d.flags
+		s.Running, s.Settings = d.flags, d.settings
 	}
 }
 

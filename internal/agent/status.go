@@ -37,6 +37,7 @@ func nextStatus(in statusInput) v1alpha1.EndpointSyncNodeStatus {
 		Phase:            changePhase(j.Phase),
 		Last:             j.Last,
 		Running:          s.Running,
+		Settings:         s.Settings,
 		KCMVersion:       s.Signals.Version,
 		ManifestHash:     string(s.ManifestHash),
 		Healthy:          s.Healthy,

@@ -14,6 +14,7 @@ type sight struct {
 	Healthy      *bool
 	Signals      scrape.Signals
 	Running      v1alpha1.Flags
+	Settings     v1alpha1.KCMSettings
 	ManifestHash hash
 	Manifest     *failure // why the manifest cannot be read
 	Held         decision // why an instruction is not carried out

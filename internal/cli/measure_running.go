@@ -16,6 +16,7 @@ import (
 type readings struct {
 	nodes    []v1alpha1.EndpointSyncNode
 	flagz    *v1alpha1.Flags // nil: could not be read
+	settings v1alpha1.KCMSettings
 	flagzURL string
 	pods     []corev1.Pod // kube-controller-manager's, in kube-system
 	holder   string       // of its Lease: <host name>_<uuid>
@@ -45,6 +46,15 @@ func (r readings) running(current v1alpha1.Flags) running {
 		return r.fromPods()
 	}
 	return running{defaults, "upstream's defaults, assumed: no kube-controller-manager could be read", true}
+}
+
+// otherwise is what else it runs with, from the agent on the leader's node or from the process itself; empty without
+// either.
+func (r readings) otherwise() v1alpha1.KCMSettings {
+	if leader := r.leader(); leader != nil {
+		return leader.Status.Settings
+	}
+	return r.settings
 }
 
 // whole says whether all four flags are known.

@@ -63,7 +63,7 @@ type feed interface {
 
 // kcm is what a kube-controller-manager tells of itself.
 type kcm interface {
-	Flags(ctx context.Context) (v1alpha1.Flags, error)
+	Configuration(ctx context.Context) (scrape.Configuration, error)
 	Signals(ctx context.Context) (scrape.Signals, error)
 }
 
@@ -237,9 +237,10 @@ func (s *session) readKCM(ctx context.Context) {
 	if s.kcm == nil {
 		return
 	}
-	flags, err := s.kcm.Flags(ctx)
+	configuration, err := s.kcm.Configuration(ctx)
 	if s.note(ctx, flagsAtURL, err) {
-		s.readings.flagz, s.readings.flagzURL = &flags, s.kcmURL
+		s.readings.flagz, s.readings.flagzURL = &configuration.Flags, s.kcmURL
+		s.readings.settings = configuration.Settings
 	}
 	signals, err := s.kcm.Signals(ctx)
 	if dropped := (*scrape.SampleError)(nil); errors.As(err, &dropped) {
@@ -292,7 +293,10 @@ func (s *session) evidence(now time.Time, measured func(lag.Service) bool) tuner
 	e := tuner.Evidence{
 		Now: now, Flags: s.readings.running(s.current).flags, Leader: s.lease.state, Signals: controllers.Samples(s.signals),
 		Lag:    s.summary(lag.Query{Now: now, Measured: measured, Worst: worstPrinted}),
-		Demand: s.tracker.Demand(s.since.Add(-syncGrace), now),
+		Demand: s.tracker.Demand(s.since.Add(-syncGrace), now), Settings: controllers.Settings(s.readings.otherwise()),
+	}
+	if leader := s.readings.leader(); leader != nil {
+		e.Version = leader.Status.KCMVersion
 	}
 	if e.Leader == tuner.LeaderUnknown && published(e.Lag) {
 		e.Leader = tuner.Led // What is published, somebody publishes.

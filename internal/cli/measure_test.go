@@ -497,7 +497,9 @@ func TestMissingKindsAreAskedForOnce(t *testing.T) {
 // talking is a kube-controller-manager that answers.
 type talking struct{ flags v1alpha1.Flags }
 
-func (k talking) Flags(context.Context) (v1alpha1.Flags, error) { return k.flags, nil }
+func (k talking) Configuration(context.Context) (scrape.Configuration, error) {
+	return scrape.Configuration{Flags: k.flags}, nil
+}
 
 func (k talking) Signals(context.Context) (scrape.Signals, error) {
 	return scrape.Signals{KCM: wholeScrape(1)}, nil

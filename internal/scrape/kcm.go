@@ -19,8 +19,6 @@ import (
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/transport"
-
-	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 )
 
 const (
@@ -136,9 +134,9 @@ func (k *KCM) Probe(ctx context.Context) (fingerprint string, err error) {
 	return answer.fingerprint, err
 }
 
-// Flags returns the values of our flags in the running process, from /flagz, or from /configz on versions that have no
-// /flagz. A flag whose value is no positive whole number is absent.
-func (k *KCM) Flags(ctx context.Context) (v1alpha1.Flags, error) {
+// Configuration returns what the running process runs with, from /flagz, or from /configz on versions that have no
+// /flagz. A flag whose value is no positive whole number is absent, and so is a setting that the answer does not tell.
+func (k *KCM) Configuration(ctx context.Context) (Configuration, error) {
 	answer, err := k.get(ctx, "/flagz", flagzJSON)
 	var status *StatusError
 	switch {
@@ -146,10 +144,10 @@ func (k *KCM) Flags(ctx context.Context) (v1alpha1.Flags, error) {
 		return parseFlagz(answer.body)
 	case errors.As(err, &status) && (status.Code == http.StatusNotFound || status.Code == http.StatusNotAcceptable):
 	default:
-		return v1alpha1.Flags{}, err
+		return Configuration{}, err
 	}
 	if answer, err = k.get(ctx, "/configz", "application/json"); err != nil {
-		return v1alpha1.Flags{}, err
+		return Configuration{}, err
 	}
 	return parseConfigz(answer.body)
 }

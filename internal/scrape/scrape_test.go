@@ -71,7 +71,24 @@ func TestParseSignals(t *testing.T) {
 		"a sum that is not a number":          {replace(wait, strings.Replace(wait, "2.6097375130000007", "NaN", 1)), func(s *Signals) { s.KCM.LimiterWaitMilliseconds = nil }, 1},
 		"no start time":                       {replace(start, ""), func(s *Signals) { s.KCM.ProcessStartTime = metav1.MicroTime{} }, 0},
 		"a negative start time":               {replace(start, "process_start_time_seconds -1"), func(s *Signals) { s.KCM.ProcessStartTime = metav1.MicroTime{} }, 1},
-		"nothing at all":                      {"", func(s *Signals) { *s = Signals{} }, 0},
+		"stale and failed syncs": {
+			metrics + "# TYPE endpoint_slice_controller_syncs counter\nendpoint_slice_controller_syncs{result=\"success\"} 90\n" +
+				"endpoint_slice_controller_syncs{result=\"stale\"} 7\nendpoint_slice_controller_syncs{result=\"error\"} 3\n",
+			func(s *Signals) { s.KCM.StaleSyncs, s.KCM.FailedSyncs = new(int64(7)), new(int64(3)) }, 0,
+		},
+		"syncs without a stale one": {
+			metrics + "# TYPE endpoint_slice_controller_syncs counter\nendpoint_slice_controller_syncs{result=\"success\"} 90\n",
+			func(s *Signals) { s.KCM.StaleSyncs, s.KCM.FailedSyncs = new(int64(0)), new(int64(0)) }, 0,
+		},
+		"stale syncs that make no sense": {
+			metrics + "# TYPE endpoint_slice_controller_syncs counter\nendpoint_slice_controller_syncs{result=\"stale\"} -7\n",
+			func(s *Signals) { s.KCM.FailedSyncs = new(int64(0)) }, 1,
+		},
+		"release on exit": {
+			metrics + "# TYPE kubernetes_feature_enabled gauge\nkubernetes_feature_enabled{name=\"ControllerManagerReleaseLeaderElectionLockOnExit\",stage=\"ALPHA\"} 1\n",
+			func(s *Signals) { s.ReleaseOnExit = new(true) }, 0,
+		},
+		"nothing at all": {"", func(s *Signals) { *s = Signals{} }, 0},
 		"reads only have written nothing": {
 			`# TYPE rest_client_request_duration_seconds histogram
 rest_client_request_duration_seconds_bucket{host="h",verb="GET",le="+Inf"} 3
@@ -150,25 +167,53 @@ func says(text string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(text)) }
 }
 
-func TestFlags(t *testing.T) {
+func TestConfiguration(t *testing.T) {
+	defaults := Configuration{Flags: v1alpha1.DefaultFlags(), Settings: v1alpha1.KCMSettings{
+		EndpointSliceBatchPeriod: "0s", EndpointsBatchPeriod: "0s", EndpointsController: new(true),
+	}}
+	flagz := func(flags string) map[string]http.HandlerFunc {
+		return map[string]http.HandlerFunc{"/flagz": says(`{"kind":"Flagz","flags":{` + flags + `}}`)}
+	}
+	settings := func(s v1alpha1.KCMSettings) Configuration { return Configuration{Settings: s} }
+	configz := strings.NewReplacer(`"Controllers":["*"]`, `"Controllers":["*","-endpoints-controller"]`,
+		`"MaxEndpointsPerSlice":100,"EndpointUpdatesBatchPeriod":"0s"`, `"MaxEndpointsPerSlice":100,"EndpointUpdatesBatchPeriod":"500ms"`,
+	).Replace(recorded(t, "configz-v1.37.2.json"))
 	tests := map[string]struct {
 		answers map[string]http.HandlerFunc
-		want    v1alpha1.Flags
+		want    Configuration
 		fails   string
 	}{
-		"flagz as JSON":           {map[string]http.HandlerFunc{"/flagz": says(recorded(t, "flagz-v1.37.2.json"))}, v1alpha1.DefaultFlags(), ""},
-		"configz where no flagz":  {map[string]http.HandlerFunc{"/configz": says(recorded(t, "configz-v1.37.2.json"))}, v1alpha1.DefaultFlags(), ""},
-		"a rate that is no whole": {map[string]http.HandlerFunc{"/flagz": says(`{"kind":"Flagz","flags":{"kube-api-qps":"20.5","kube-api-burst":"30"}}`)}, v1alpha1.Flags{KubeAPIBurst: 30}, ""},
-		"text instead of JSON":    {map[string]http.HandlerFunc{"/flagz": says("kube-api-qps=20")}, v1alpha1.Flags{}, "parse /flagz"},
-		"another kind":            {map[string]http.HandlerFunc{"/flagz": says(`{"kind":"Status"}`)}, v1alpha1.Flags{}, "want Flagz"},
-		"neither":                 {nil, v1alpha1.Flags{}, "404"},
-		"too much":                {map[string]http.HandlerFunc{"/flagz": says(strings.Repeat("x", maxBody+1))}, v1alpha1.Flags{}, "more than"},
+		"flagz as JSON":          {map[string]http.HandlerFunc{"/flagz": says(recorded(t, "flagz-v1.37.2.json"))}, defaults, ""},
+		"configz where no flagz": {map[string]http.HandlerFunc{"/configz": says(recorded(t, "configz-v1.37.2.json"))}, defaults, ""},
+		"configz with a batch period and without the Endpoints controller": {
+			map[string]http.HandlerFunc{"/configz": says(configz)}, Configuration{Flags: v1alpha1.DefaultFlags(), Settings: v1alpha1.KCMSettings{
+				EndpointSliceBatchPeriod: "500ms", EndpointsBatchPeriod: "0s", EndpointsController: new(false),
+			}}, "",
+		},
+		"a rate that is no whole":                   {flagz(`"kube-api-qps":"20.5","kube-api-burst":"30"`), Configuration{Flags: v1alpha1.Flags{KubeAPIBurst: 30}}, ""},
+		"a batch period":                            {flagz(`"endpointslice-updates-batch-period":"500ms","endpoint-updates-batch-period":"1m0s"`), settings(v1alpha1.KCMSettings{EndpointSliceBatchPeriod: "500ms", EndpointsBatchPeriod: "1m0s"}), ""},
+		"a batch period that is none":               {flagz(`"endpointslice-updates-batch-period":"-1s","endpoint-updates-batch-period":"soon"`), Configuration{}, ""},
+		"a batch period that nobody believes":       {flagz(`"endpointslice-updates-batch-period":"999999h0m0s"`), Configuration{}, ""},
+		"the Endpoints controller off":              {flagz(`"controllers":"[*,-endpoints-controller]"`), settings(v1alpha1.KCMSettings{EndpointsController: new(false)}), ""},
+		"the Endpoints controller off, by old name": {flagz(`"controllers":"[*,-endpoint]"`), settings(v1alpha1.KCMSettings{EndpointsController: new(false)}), ""},
+		"only named controllers":                    {flagz(`"controllers":"[endpointslice-controller]"`), settings(v1alpha1.KCMSettings{EndpointsController: new(false)}), ""},
+		"only the Endpoints controller":             {flagz(`"controllers":"[endpoints-controller]"`), settings(v1alpha1.KCMSettings{EndpointsController: new(true)}), ""},
+		"release on exit":                           {flagz(`"feature-gates":"kube:AllAlpha=false,kube:ControllerManagerReleaseLeaderElectionLockOnExit=true"`), settings(v1alpha1.KCMSettings{ReleaseOnExit: new(true)}), ""},
+		"no release on exit":                        {flagz(`"feature-gates":"ControllerManagerReleaseLeaderElectionLockOnExit=false"`), settings(v1alpha1.KCMSettings{ReleaseOnExit: new(false)}), ""},
+		"other gates":                               {flagz(`"feature-gates":"kube:WatchList=true"`), Configuration{}, ""},
+		"text instead of JSON":                      {map[string]http.HandlerFunc{"/flagz": says("kube-api-qps=20")}, Configuration{}, "parse /flagz"},
+		"another kind":                              {map[string]http.HandlerFunc{"/flagz": says(`{"kind":"Status"}`)}, Configuration{}, "want Flagz"},
+		"neither":                                   {nil, Configuration{}, "404"},
+		"too much":                                  {map[string]http.HandlerFunc{"/flagz": says(strings.Repeat("x", maxBody+1))}, Configuration{}, "more than"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			got, err := kcm(t, tt.answers).Flags(t.Context())
-			if got != tt.want || (err == nil) != (tt.fails == "") || err != nil && !strings.Contains(err.Error(), tt.fails) {
-				t.Errorf("Flags() = %v, %v, want %v and an error with %q", got, err, tt.want, tt.fails)
+			got, err := kcm(t, tt.answers).Configuration(t.Context())
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("Configuration(), want -, got +:\n%s", diff)
+			}
+			if (err == nil) != (tt.fails == "") || err != nil && !strings.Contains(err.Error(), tt.fails) {
+				t.Errorf("Configuration() fails with %v, want %q", err, tt.fails)
 			}
 		})
 	}

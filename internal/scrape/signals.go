@@ -27,6 +27,9 @@ type Signals struct {
 	// Version of the process, such as v1.37.2.
 	Version string
 
+	// ReleaseOnExit says whether the process gives up its leadership at once when it ends; nil if it does not tell.
+	ReleaseOnExit *bool
+
 	// Fingerprint of the serving certificate that came with the answer, as Probe returns it.
 	Fingerprint string
 }
@@ -56,6 +59,8 @@ func ParseSignals(text []byte) (Signals, error) {
 			Writes:                  r.writes("rest_client_request_duration_seconds", count),
 			LimiterWaitMilliseconds: r.writes("rest_client_rate_limiter_duration_seconds", milliseconds),
 			RequestMilliseconds:     r.writes("rest_client_request_duration_seconds", milliseconds),
+			StaleSyncs:              r.syncs("stale"),
+			FailedSyncs:             r.syncs("error"),
 			Endpoints:               r.queue("endpoint"),
 			EndpointSlices:          r.queue("endpoint_slice"),
 		},
@@ -68,6 +73,9 @@ func ParseSignals(text []byte) (Signals, error) {
 	if ok {
 		leader := leads == 1
 		signals.Leader = &leader
+	}
+	if on, told := r.value("kubernetes_feature_enabled", labels{"name": releaseGate}); told {
+		signals.ReleaseOnExit = new(on == 1)
 	}
 	if len(r.dropped) > 0 {
 		return signals, &SampleError{Dropped: r.dropped}
@@ -196,6 +204,22 @@ func isWrite(verb string) bool {
 		return true
 	}
 	return false
+}
+
+// syncs reads how many syncs of the EndpointSlice controller had a result. A result that has not come up yet has no
+// series, and counts 0 once another has.
+func (r *reader) syncs(result string) *int64 {
+	const family = "endpoint_slice_controller_syncs"
+	if r.families[family] == nil {
+		return nil
+	}
+	if len(r.find(family, labels{"result": result})) == 0 {
+		return new(int64(0))
+	}
+	if n, ok := r.value(family, labels{"result": result}); ok {
+		return whole(n)
+	}
+	return nil
 }
 
 // queue reads one work queue's metrics.

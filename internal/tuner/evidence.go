@@ -55,6 +55,9 @@ type Sample struct {
 	// StaleSyncs is how many syncs of the EndpointSlice controller gave up because its cache did not show its own last
 	// write yet (endpoint_slice_controller_syncs{result="stale"}). Each is tried again after 1 s·2ⁿ.
 	StaleSyncs int64
+	// FailedSyncs is how many of its syncs ended in an error (result="error"). After 15 retries in a row the Service is
+	// dropped from the queue.
+	FailedSyncs int64
 	// Endpoints and EndpointSlices are the work queues of the two controllers.
 	Endpoints, EndpointSlices QueueSample
 }
