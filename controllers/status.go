@@ -24,6 +24,9 @@ const (
 	maxHistory = 10
 	maxNodes   = 32
 	maxMessage = 1024
+	maxCauses  = 10
+	maxLines   = 6
+	maxLine    = 256
 )
 
 // nextStatus computes the whole status from the one before and this pass. Nothing else writes a status field.
@@ -33,9 +36,7 @@ func nextStatus(before v1alpha1.EndpointSyncPolicyStatus, p pass, err error) v1a
 	if err == nil && p.Stalled != v1alpha1.ReasonConflict && p.InCharge != "" {
 		next.Nodes = nodeSummaries(p.Nodes, p.Now)
 		next.Lag = LagStatus(p.Evidence.Lag)
-		next.Bottleneck = v1alpha1.Bottleneck{
-			Type: cmp.Or(p.Bottleneck.Type, v1alpha1.BottleneckUnknown), Message: bounded(p.Bottleneck.Message),
-		}
+		next.Bottleneck = bottleneck(p.Bottleneck)
 		if before.ObservedGeneration != p.Policy.Generation { // It may lie outside the new bounds.
 			before.Recommended = v1alpha1.Recommendation{}
 		}
@@ -45,6 +46,26 @@ func nextStatus(before v1alpha1.EndpointSyncPolicyStatus, p pass, err error) v1a
 	}
 	setConditions(&next, p, err)
 	return next
+}
+
+// bottleneck is a diagnosis as the status shows it.
+func bottleneck(b tuner.Bottleneck) v1alpha1.Bottleneck {
+	out := v1alpha1.Bottleneck{
+		Type: cmp.Or(b.Type, v1alpha1.BottleneckUnknown), Message: bounded(b.Message), Advice: bounded(b.Advice),
+	}
+	for _, f := range b.Findings[:min(len(b.Findings), maxCauses)] {
+		out.Evidence = append(out.Evidence, v1alpha1.CauseEvidence{Cause: f.Cause, For: lines(f.For), Against: lines(f.Against)})
+	}
+	return out
+}
+
+// lines is evidence within the bounds of the status.
+func lines(texts []string) []string {
+	out := make([]string, 0, min(len(texts), maxLines))
+	for _, text := range texts[:min(len(texts), maxLines)] {
+		out = append(out, shortened(text, maxLine))
+	}
+	return out
 }
 
 // figures is what a pass tells of a policy besides its status.
@@ -264,11 +285,13 @@ func nodeSummaries(nodes []v1alpha1.EndpointSyncNode, now time.Time) []v1alpha1.
 	return out
 }
 
-func bounded(s string) string {
-	if len(s) <= maxMessage {
+func bounded(s string) string { return shortened(s, maxMessage) }
+
+func shortened(s string, most int) string {
+	if len(s) <= most {
 		return s
 	}
-	return s[:maxMessage-3] + "..."
+	return s[:most-3] + "..."
 }
 
 func sameStatus(a, b v1alpha1.EndpointSyncPolicyStatus) bool {

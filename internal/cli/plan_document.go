@@ -147,7 +147,7 @@ func fromStatus(policy v1alpha1.EndpointSyncPolicy, s *session) *report.Plan {
 			Scope:      report.Scope{Selected: spec.Services.NamespaceSelector != nil || spec.Services.Selector != nil},
 			Objective:  objective,
 			Evidence:   tuner.Evidence{Flags: now.flags},
-			Bottleneck: tuner.Bottleneck{Type: status.Bottleneck.Type, Message: status.Bottleneck.Message},
+			Bottleneck: bottleneckOf(status.Bottleneck),
 			Decision: tuner.Decision{
 				Act:   r.Flags != (v1alpha1.Flags{}) && r.Reason == v1alpha1.ReasonObjectiveMissed,
 				Flags: r.Flags, Uncapped: r.Uncapped, PredictedLag: predicted, Cost: r.Cost, CurrentCost: r.CurrentCost,
@@ -166,4 +166,13 @@ func fromStatus(policy v1alpha1.EndpointSyncPolicy, s *session) *report.Plan {
 		document.Verdict = report.StatusVerdict(*met)
 	}
 	return document
+}
+
+// bottleneckOf is a diagnosis as a policy's status shows it.
+func bottleneckOf(b v1alpha1.Bottleneck) tuner.Bottleneck {
+	out := tuner.Bottleneck{Type: b.Type, Message: b.Message, Advice: b.Advice}
+	for _, e := range b.Evidence {
+		out.Findings = append(out.Findings, tuner.Finding{Cause: e.Cause, For: e.For, Against: e.Against})
+	}
+	return out
 }

@@ -193,6 +193,17 @@ const (
 type Bottleneck struct {
 	Type    string `json:"type"`
 	Message string `json:"message,omitempty"`
+	// Advice is what a person can do about it and what that would bring. Omitted where the recommended flags are the cure.
+	Advice string `json:"advice,omitempty"`
+	// Evidence speaks for and against each cause that was weighed, the one that was named first.
+	Evidence []CauseEvidence `json:"evidence,omitempty"`
+}
+
+// CauseEvidence is what speaks for and against one cause.
+type CauseEvidence struct {
+	Cause   string   `json:"cause"`
+	For     []string `json:"for,omitempty"`
+	Against []string `json:"against,omitempty"`
 }
 
 // Running is what kube-controller-manager runs with.
@@ -257,7 +268,7 @@ func Assess(b Basis) Assessment {
 		Blind:        blindness(b.Evidence.Lag.Blind),
 		PreStop:      preStop(b.Evidence.Lag),
 		Verdict:      verdict(b.Verdict),
-		Bottleneck:   Bottleneck{Type: orUnknown(b.Bottleneck.Type), Message: Clean(b.Bottleneck.Message)},
+		Bottleneck:   bottleneck(b.Bottleneck),
 		Running: Running{
 			Flags: FlagsOf(b.Evidence.Flags), Source: Clean(b.Source), Assumed: b.Assumed, Cost: tuner.Cost(b.Evidence.Flags),
 		},
@@ -368,6 +379,22 @@ func verdict(j tuner.Judgement) Verdict {
 	case tuner.Inconclusive:
 	}
 	return v
+}
+
+func bottleneck(b tuner.Bottleneck) Bottleneck {
+	out := Bottleneck{Type: orUnknown(b.Type), Message: Clean(b.Message), Advice: Clean(b.Advice)}
+	for _, f := range b.Findings {
+		out.Evidence = append(out.Evidence, CauseEvidence{Cause: string(f.Cause), For: cleaned(f.For), Against: cleaned(f.Against)})
+	}
+	return out
+}
+
+func cleaned(texts []string) []string {
+	out := make([]string, 0, len(texts))
+	for _, text := range texts {
+		out = append(out, Clean(text))
+	}
+	return out
 }
 
 func orUnknown(t v1alpha1.BottleneckType) string {

@@ -257,6 +257,14 @@ func (p *printer) conclusions(a *Assessment) {
 	p.wrapped("  ", a.Verdict.Message)
 	p.heading("Bottleneck: " + a.Bottleneck.Type)
 	p.wrapped("  ", a.Bottleneck.Message)
+	for _, e := range a.Bottleneck.Evidence[min(1, len(a.Bottleneck.Evidence)):] {
+		if len(e.Against) > 0 {
+			p.wrapped("  ", "Not "+e.Cause+": "+strings.Join(e.Against, "; "))
+		}
+	}
+	if a.Bottleneck.Advice != "" {
+		p.wrapped("  ", "What a person can do: "+a.Bottleneck.Advice)
+	}
 }
 
 func (p *printer) outcome(o string) string {

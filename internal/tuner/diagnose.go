@@ -1,66 +1,105 @@
 package tuner
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	"github.com/endpointsync/endpoint-sync-operator/internal/kcm"
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 )
 
-const (
-	// throttledShare is the part of a write's time from which on waiting for tokens, not the API server, makes it long.
-	throttledShare = 0.5
-
-	// slowWrite is the latency of a write, tokens aside, from which on the API server is the matter: more workers would
-	// only press it harder.
-	slowWrite = 500 * time.Millisecond
-
-	// worthwhile is the least part of the lag that a lever must take away in the model to count as one.
-	worthwhile = 0.2
-)
-
-// Diagnose says what limits the endpoint controllers, and on what evidence. Metrics decide where they saw the episode;
-// without them the pace does at which a backlog was written, where it is that of the rate limit; else the model does: it
-// replays the demand with tokens without end, and with workers without end, and the lever that takes more of the lag
-// away names the cause, provided that the model reproduces what was measured.
+// Diagnose says what limits the endpoint controllers, on what evidence, and what a person can do where our levers are no
+// cure. Causes are asked in the order of how much harm a wrong lever would do (named): those that no flag of ours cures
+// come first, and each must explain the late changes by itself; a lever is named only when none of them does, when what
+// was measured shows its mark, and when the model does not contradict it. What cannot be told apart is Unknown.
+//
+// Nothing needs metrics of kube-controller-manager or of the API server; without them, or where they contradict what was
+// published, the changes alone are judged.
 func Diagnose(e Evidence, o Objective) Bottleneck {
 	if e.Leader == Leaderless {
-		return Bottleneck{v1alpha1.BottleneckNoLeader, "no kube-controller-manager is acting: changes wait for a leader"}
+		return concluded(newSituation(e, o), noLeader(), "")
 	}
 	verdict := Verdict(e.Lag, o)
 	context, older := verdict.Message, oldestStartup(e.Lag)
 	quiet := verdict.Row.Max.Value <= o.MaxLag
 	if verdict.Outcome == Met || (quiet && older <= o.MaxLag) {
-		return Bottleneck{v1alpha1.BottleneckNone, context}
+		return Bottleneck{Type: v1alpha1.BottleneckNone, Message: context}
 	}
-	u, seen := usageOf(e), pacesOf(e)
+	s := newSituation(e, o)
 	if quiet {
-		if len(seen) == 0 {
-			return Bottleneck{v1alpha1.BottleneckNone, context}
+		if len(s.paces) == 0 {
+			return Bottleneck{Type: v1alpha1.BottleneckNone, Message: context}
 		}
 		context = fmt.Sprintf("what was wrong when the measurement began stayed so for at least %v", rounded(older))
 	}
-	if !complete(e.Flags) {
-		return u.blame(context+"; the running flags are not known", seen)
+	if s.doubted != "" {
+		context += "; kube-controller-manager's metrics are left aside: " + s.doubted
 	}
-	levers := pull(newReplay(e.Demand, Calibrate(e).Parameters, e.Now), e.Flags, o)
-	b := u.blame(context, seen)
-	if u.syncs == 0 {
-		context += "; no metrics for that time, judged by what was published"
-		if !seen.limited() && !seen.beyond() {
-			return levers.blame(context, seen)
+	return s.conclude(context)
+}
+
+// named is from which weight on a cause is named.
+const named = 0.5
+
+// conclude weighs all causes and names the first that claims the case.
+func (s *situation) conclude(context string) Bottleneck {
+	others := []Finding{s.dropped(), s.hotService(), s.batching(), s.staleRetries(), s.apiServer()}
+	lever := s.lever()
+	findings := append(others, lever...)
+	for _, f := range findings {
+		if f.Weight >= named {
+			return concluded(s, f, context, findings...)
 		}
-		b = seen.blame(context)
 	}
-	if levers.trusted && levers.gain(b.Type) < worthwhile {
-		return Bottleneck{
-			v1alpha1.BottleneckUnknown,
-			b.Message + "; but in the model " + levers.String() + ", so no flag is to blame",
+	return concluded(s, s.unknown(), context, findings...)
+}
+
+// concluded makes the result of the finding that is named.
+func concluded(s *situation, f Finding, context string, others ...Finding) Bottleneck {
+	parts := append([]string{context}, f.For...)
+	parts = slices.DeleteFunc(parts, func(text string) bool { return text == "" })
+	b := Bottleneck{Type: f.Cause, Message: strings.Join(parts, "; "), Advice: s.advice(f.Cause), Findings: []Finding{f}}
+	slices.SortStableFunc(others, func(a, b Finding) int { return cmp.Compare(b.Weight, a.Weight) })
+	for _, other := range others {
+		if other.Cause != f.Cause && len(other.For)+len(other.Against) > 0 {
+			b.Findings = append(b.Findings, other)
 		}
 	}
 	return b
+}
+
+// noLeader is the finding where nobody acts.
+func noLeader() Finding {
+	return Finding{
+		Cause: v1alpha1.BottleneckNoLeader, Weight: 1,
+		For: []string{"no kube-controller-manager is acting: changes wait for a leader"},
+	}
+}
+
+// unknown is the finding where nothing explains the lag: it says what was looked at.
+func (s *situation) unknown() Finding {
+	f := Finding{Cause: v1alpha1.BottleneckUnknown, Weight: named}
+	if !complete(s.e.Flags) {
+		f.For = append(f.For, "the running flags are not known")
+	}
+	if len(s.paces) > 0 {
+		f.For = append(f.For, s.paces.String())
+	}
+	switch {
+	case s.use.syncs == 0:
+		f.For = append(f.For, "no metrics for that time, judged by what was published")
+	case s.use.writes == 0:
+		f.For = append(f.For, "kube-controller-manager's queues were short all the time: the lag is not theirs")
+	}
+	f.For = append(f.For, s.why...)
+	if len(f.For) == 0 {
+		f.For = []string{"nothing that was seen explains it"}
+	}
+	return f
 }
 
 // oldestStartup is for how long the oldest difference was seen that stood when the measurement began.
@@ -77,130 +116,32 @@ func complete(f v1alpha1.Flags) bool {
 	return !slices.ContainsFunc(f.List(), func(v v1alpha1.FlagValue) bool { return v.Value <= 0 })
 }
 
-// usage is what the metrics say about the time in which there was work.
-type usage struct {
-	syncs int64
-	// The rest counts only intervals in which Services queued for longer than workers worked: those bear on lag.
-	writes   int64
-	waited   time.Duration // for tokens, in all
-	requests time.Duration // tokens included, in all
-	queued   time.Duration // in the work queues, in all
-	worked   time.Duration // by workers, in all
+// situation is what the causes are weighed on.
+type situation struct {
+	e Evidence
+	o Objective
+	// use is what kube-controller-manager's metrics say, empty where there are none; doubted is why they are left aside.
+	use     usage
+	doubted string
+	server  pressure
+	late    [kcm.APIs]lateness
+	paces   paces
+	levers  levers
+	// why is what keeps the levers from being named.
+	why []string
 }
 
-func usageOf(e Evidence) usage {
-	var u usage
-	for i := 1; i < len(e.Signals); i++ {
-		a, b := e.Signals[i-1], e.Signals[i]
-		if !sameProcess(a, b) {
-			continue
-		}
-		u.syncs += b.Endpoints.Syncs + b.EndpointSlices.Syncs - a.Endpoints.Syncs - a.EndpointSlices.Syncs
-		queued := b.Endpoints.Wait + b.EndpointSlices.Wait - a.Endpoints.Wait - a.EndpointSlices.Wait
-		worked := b.Endpoints.Work + b.EndpointSlices.Work - a.Endpoints.Work - a.EndpointSlices.Work
-		if queued <= worked || b.Writes == a.Writes {
-			continue
-		}
-		u.writes += b.Writes - a.Writes
-		u.waited += b.LimiterWait - a.LimiterWait
-		u.requests += b.RequestTime - a.RequestTime
-		u.queued += queued
-		u.worked += worked
+func newSituation(e Evidence, o Objective) *situation {
+	s := &situation{e: e, o: o, paces: pacesOf(e), server: pressureOf(e.Server)}
+	s.use, s.doubted = usageOf(e)
+	for in := range kcm.APIs {
+		s.late[in] = latenessOf(e, in, o)
 	}
-	return u
-}
-
-// blame names the cause by the metrics alone. Services wait in the queue only while every worker is busy; what keeps the
-// workers busy, tokens or the API server, is the cause. A slow API server comes before workers, because more of them
-// would only press it harder.
-func (u usage) blame(context string, seen paces) Bottleneck {
-	if u.syncs == 0 {
-		return Bottleneck{v1alpha1.BottleneckUnknown, seen.after(context)}
+	if complete(e.Flags) {
+		s.levers = leversOf(e, o)
 	}
-	if u.writes == 0 {
-		return Bottleneck{
-			v1alpha1.BottleneckUnknown,
-			context + "; kube-controller-manager's queues were short all the time: the lag is not theirs",
-		}
-	}
-	share := float64(u.waited) / float64(max(u.requests, 1))
-	latency := (u.requests - u.waited) / time.Duration(u.writes)
-	message := fmt.Sprintf("%s; of %d writes, %.0f %% of the time went into waiting for tokens, %v per write into the "+
-		"API server; Services queued %.1f times as long as workers worked",
-		context, u.writes, 100*share, rounded(latency), float64(u.queued)/float64(max(u.worked, 1)))
-	switch {
-	case share >= throttledShare:
-		return Bottleneck{v1alpha1.BottleneckClientRateLimit, message}
-	case latency >= slowWrite:
-		return Bottleneck{v1alpha1.BottleneckUnknown, message + "; the API server is slow, which no flag cures"}
-	}
-	return Bottleneck{v1alpha1.BottleneckWorkers, message}
+	return s
 }
 
-// levers is what the model says that each lever would bring, as lag in seconds at the percentile in the worst row.
-type levers struct {
-	current, tokens, workers float64
-	// write is the latency of a quiet one.
-	write time.Duration
-	// trusted says that the model reproduces what was measured.
-	trusted bool
-}
-
-// endless is a rate, a burst and a number of workers that never bind.
-const endless = 1_000_000
-
-// pull replays the demand with each lever pulled to its end.
-func pull(r *replay, running v1alpha1.Flags, o Objective) levers {
-	l := levers{write: r.model.Base}
-	r.run(running)
-	l.current, l.trusted = r.worst(o.Percentile), r.residual(o).trusted()
-	f := running
-	f.KubeAPIQPS, f.KubeAPIBurst = endless, endless
-	r.run(f)
-	l.tokens = r.worst(o.Percentile)
-	f = running
-	f.ConcurrentEndpointSyncs, f.ConcurrentServiceEndpointSyncs = endless, endless
-	r.run(f)
-	l.workers = r.worst(o.Percentile)
-	return l
-}
-
-// gain is the part of the lag that the lever for a cause takes away.
-func (l levers) gain(cause v1alpha1.BottleneckType) float64 {
-	switch cause {
-	case v1alpha1.BottleneckClientRateLimit:
-		return 1 - l.tokens/max(l.current, 1e-9)
-	case v1alpha1.BottleneckWorkers:
-		return 1 - l.workers/max(l.current, 1e-9)
-	case v1alpha1.BottleneckNone, v1alpha1.BottleneckNoLeader, v1alpha1.BottleneckUnknown:
-	}
-	return 1 // nothing is claimed, so nothing contradicts it
-}
-
-// blame names the cause by the model alone. Where it cannot, what was seen of the pace is said: a backlog that was written
-// more slowly than the rate limit allows waits for workers, for the API server, or for writes that change no membership.
-func (l levers) blame(context string, seen paces) Bottleneck {
-	message := seen.after(context) + "; in the model " + l.String()
-	tokens, workers := l.gain(v1alpha1.BottleneckClientRateLimit), l.gain(v1alpha1.BottleneckWorkers)
-	switch {
-	case !l.trusted:
-		return Bottleneck{v1alpha1.BottleneckUnknown, message + "; it does not reproduce what was measured" +
-			seen.doubt()}
-	case max(tokens, workers) < worthwhile:
-		return Bottleneck{v1alpha1.BottleneckUnknown, message + ", so no flag is to blame"}
-	case tokens >= workers:
-		return Bottleneck{v1alpha1.BottleneckClientRateLimit, message}
-	case !seen.worked():
-		return Bottleneck{v1alpha1.BottleneckUnknown, message + "; but nothing shows that a write takes so long by itself" + seen.doubt()}
-	case l.write >= slowWrite:
-		return Bottleneck{v1alpha1.BottleneckUnknown, message + fmt.Sprintf("; a write takes %v: the API server is slow, "+
-			"which no flag cures", rounded(l.write))}
-	}
-	return Bottleneck{v1alpha1.BottleneckWorkers, message}
-}
-
-// String says what each lever would bring.
-func (l levers) String() string {
-	return fmt.Sprintf("the running flags give %v, tokens without end %v, workers without end %v",
-		rounded(seconds(l.current)), rounded(seconds(l.tokens)), rounded(seconds(l.workers)))
-}
+// isLate reports whether the changes of an API miss the objective by themselves.
+func (s *situation) isLate(in kcm.API) bool { return s.late[in].misses(s.o) }

@@ -104,14 +104,6 @@ func (p paces) String() string {
 	return strings.Join(texts, ", ")
 }
 
-// after adds the pace to what was said before; nothing where no backlog stood.
-func (p paces) after(context string) string {
-	if len(p) == 0 {
-		return context
-	}
-	return context + "; " + p.String()
-}
-
 // doubt says what a pace below the limit leaves open; nothing where no backlog stood.
 func (p paces) doubt() string {
 	if len(p) == 0 {
@@ -121,17 +113,6 @@ func (p paces) doubt() string {
 		"without kube-controller-manager's metrics"
 }
 
-// blame names the cause by the pace alone.
-func (p paces) blame(context string) Bottleneck {
-	if p.limited() {
-		return Bottleneck{v1alpha1.BottleneckClientRateLimit, p.after(context)}
-	}
-	return Bottleneck{
-		v1alpha1.BottleneckUnknown,
-		p.after(context) + ": kube-controller-manager runs with a higher rate limit than is known here",
-	}
-}
-
 // pacesOf reads the pace off the changes. Those that stood when the recording began, or met a time without a leader,
 // are as good as any: nobody knows since when they waited, but everybody saw them published. Writes that change no
 // membership are not seen, and neither is that a Service of two address families takes two: a rate below the limit
@@ -139,7 +120,6 @@ func (p paces) blame(context string) Bottleneck {
 func pacesOf(e Evidence) paces {
 	var out paces
 	workers := [kcm.APIs]int32{kcm.Endpoints: e.Flags.ConcurrentEndpointSyncs, kcm.EndpointSlices: e.Flags.ConcurrentServiceEndpointSyncs}
-	names := [kcm.APIs]lag.Resource{kcm.Endpoints: lag.ResourceEndpoints, kcm.EndpointSlices: lag.ResourceEndpointSlice}
 	for in := range kcm.APIs {
 		q := newQueue(e, in)
 		// As many as there are workers are not waiting but being written.

@@ -40,7 +40,7 @@ func cases() map[v1alpha1.BottleneckType][]world {
 			{demand: few, flags: flagsOf(500, 1000, 1, 1), truth: model},
 			{demand: few, flags: flagsOf(300, 325, 5, 5), truth: Parameters{Base: 60 * time.Millisecond, Capacity: 2000}},
 		},
-		v1alpha1.BottleneckUnknown: {
+		v1alpha1.BottleneckAPIServer: {
 			{demand: few, flags: flagsOf(300, 1000, 5, 5), truth: slow},
 			{demand: few, flags: flagsOf(300, 1000, 50, 50), truth: busy},
 		},

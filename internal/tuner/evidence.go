@@ -134,4 +134,17 @@ type Objective struct {
 type Bottleneck struct {
 	Type    v1alpha1.BottleneckType
 	Message string
+	// Advice is what a person can do and what that would bring; empty where the operator's levers are the cure, and
+	// where nothing is wrong.
+	Advice string
+	// Findings are the causes that were weighed, the one that was named first and the others by weight.
+	Findings []Finding
+}
+
+// Finding is what speaks for and against one cause.
+type Finding struct {
+	Cause        v1alpha1.BottleneckType
+	For, Against []string
+	// Weight from 0 to 1 orders findings. A cause is named only from half on.
+	Weight float64
 }
