@@ -73,12 +73,12 @@ func table(matrix map[v1alpha1.BottleneckType]map[v1alpha1.BottleneckType]int) s
 	var out strings.Builder
 	causes := slices.Sorted(maps.Keys(matrix))
 	fmt.Fprintf(&out, "%-16s", "is \\ said")
-	for _, said := range causes {
+	for _, said := range columns(matrix) {
 		fmt.Fprintf(&out, "%16s", said)
 	}
 	for _, is := range causes {
 		fmt.Fprintf(&out, "\n%-16s", is)
-		for _, said := range causes {
+		for _, said := range columns(matrix) {
 			fmt.Fprintf(&out, "%16d", matrix[is][said])
 		}
 	}
@@ -148,4 +148,14 @@ func TestCalibrateSaysWhatItAssumes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// columns are all causes that are or were said, sorted.
+func columns(matrix map[v1alpha1.BottleneckType]map[v1alpha1.BottleneckType]int) []v1alpha1.BottleneckType {
+	all := slices.Collect(maps.Keys(matrix))
+	for _, row := range matrix {
+		all = slices.AppendSeq(all, maps.Keys(row))
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }

@@ -73,6 +73,7 @@ type world struct {
 func (w world) evidence() Evidence {
 	r := newReplay(w.demand, w.truth, start)
 	e := Evidence{Flags: w.flags, Leader: cmp.Or(w.leader, Led)}
+	e.Settings.SliceBatch, e.Settings.EndpointsBatch = w.truth.Batch[kcm.EndpointSlices], w.truth.Batch[kcm.Endpoints]
 	r.run(w.flags)
 	end := r.sim.Now()
 	r.sim.Start(&r.trace, w.flags, w.truth)
@@ -106,6 +107,9 @@ func sampleOf(s *kcm.Simulation) Sample {
 	for in, q := range [kcm.APIs]*QueueSample{kcm.EndpointSlices: &out.EndpointSlices, kcm.Endpoints: &out.Endpoints} {
 		t := s.Totals(kcm.API(in))
 		*q = QueueSample{Depth: int64(s.Depth(kcm.API(in))), Syncs: t.Syncs, Wait: seconds(t.Waited), Work: seconds(t.Worked)}
+		if kcm.API(in) == kcm.EndpointSlices {
+			out.StaleSyncs = t.Stale
+		}
 		out.Writes += t.Writes
 		out.LimiterWait += seconds(t.Limited)
 		out.RequestTime += seconds(t.Limited + t.Wrote)
