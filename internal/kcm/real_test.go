@@ -40,7 +40,7 @@ func TestTheModelAgreesWithTheRealLimiterAndQueue(t *testing.T) {
 		s.Run()
 		got := s.Lags(EndpointSlices)
 		var want []float64
-		synctest.Test(t, func(*testing.T) { want = real{trace: trace, flags: flags, model: model}.lags() })
+		synctest.Test(t, func(*testing.T) { want = genuine{trace: trace, flags: flags, model: model}.lags() })
 		for _, p := range []float64{0.5, 0.9, 0.99, 1} {
 			g, w := percentile(got, p), percentile(want, p)
 			worst = max(worst, math.Abs(g-w)/max(w, 0.2))
@@ -56,21 +56,21 @@ func TestTheModelAgreesWithTheRealLimiterAndQueue(t *testing.T) {
 // whole second is on, and which of two things that happen at one instant comes first is nobody's to say.
 const offRaster = time.Second + 730*time.Microsecond
 
-// real is the EndpointSlice controller over client-go's limiter and queue, with a server that takes a fixed time.
-type real struct {
+// genuine is the EndpointSlice controller over client-go's limiter and queue, with a server that takes a fixed time.
+type genuine struct {
 	trace *Trace
 	flags v1alpha1.Flags
 	model Parameters
 }
 
 // lags is the lag of each arrival. It must run in a bubble of synctest.
-func (r real) lags() []float64 {
+func (g genuine) lags() []float64 {
 	queue := workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedMaxOfRateLimiter(
 		workqueue.NewTypedItemExponentialFailureRateLimiter[int32](offRaster, 1000*time.Second),
 		&workqueue.TypedBucketRateLimiter[int32]{Limiter: rate.NewLimiter(rate.Limit(10), 100)},
 	))
-	limiter := flowcontrol.NewTokenBucketRateLimiter(float32(r.flags.KubeAPIQPS), int(r.flags.KubeAPIBurst))
-	lags := make([]float64, len(r.trace.Arrivals))
+	limiter := flowcontrol.NewTokenBucketRateLimiter(float32(g.flags.KubeAPIQPS), int(g.flags.KubeAPIBurst))
+	lags := make([]float64, len(g.trace.Arrivals))
 	wall := clock.RealClock{} // of the bubble: virtual
 	epoch := wall.Now()
 	var mu stdsync.Mutex
@@ -86,21 +86,21 @@ func (r real) lags() []float64 {
 		if stale || len(changes) == 0 {
 			return stale
 		}
-		for range int(max(1, r.model.Writes[EndpointSlices])) {
+		for range int(max(1, g.model.Writes[EndpointSlices])) {
 			limiter.Accept()
-			wall.Sleep(r.model.Base)
+			wall.Sleep(g.model.Base)
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		fresh[service] = wall.Now().Add(r.model.CacheDelay)
+		fresh[service] = wall.Now().Add(g.model.CacheDelay)
 		for _, i := range changes {
-			lags[i] = wall.Since(epoch).Seconds() - r.trace.Arrivals[i].At
+			lags[i] = wall.Since(epoch).Seconds() - g.trace.Arrivals[i].At
 		}
 		left -= len(changes)
 		return false
 	}
 	var workers stdsync.WaitGroup
-	for range r.flags.ConcurrentServiceEndpointSyncs {
+	for range g.flags.ConcurrentServiceEndpointSyncs {
 		workers.Go(func() {
 			for {
 				service, shutdown := queue.Get()
@@ -116,12 +116,12 @@ func (r real) lags() []float64 {
 			}
 		})
 	}
-	for i, a := range r.trace.Arrivals {
+	for i, a := range g.trace.Arrivals {
 		wall.Sleep(time.Duration(a.At*1e9) - wall.Since(epoch))
 		mu.Lock()
 		open[a.Service] = append(open[a.Service], i)
 		mu.Unlock()
-		queue.AddAfter(a.Service, r.model.Batch[EndpointSlices])
+		queue.AddAfter(a.Service, g.model.Batch[EndpointSlices])
 	}
 	for published := false; !published; {
 		wall.Sleep(time.Second)

@@ -102,7 +102,7 @@ func (s *Simulation) reopen(c *controller) {
 		}
 	}
 	for a, arrival := range s.trace.Arrivals[:s.issued] {
-		i := int32(a) //nolint:gosec // a trace is bounded by memory long before
+		i := int32(a)
 		if !arrival.In[c.api] || s.changed[a] == Unresolved || c.lag[a] != Unresolved || under[i] {
 			continue
 		}
@@ -219,7 +219,7 @@ func (s *Simulation) resync() {
 		c := &s.kcm[in]
 		for service := range c.first {
 			if c.first[service] >= 0 {
-				s.add(c, int32(service)) //nolint:gosec // bounded by the trace
+				s.add(c, int32(service))
 			}
 		}
 	}

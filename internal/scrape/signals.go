@@ -69,12 +69,12 @@ func ParseSignals(text []byte) (Signals, error) {
 	if start, ok := r.value("process_start_time_seconds", nil); ok && start > 0 && start < 1e11 {
 		signals.KCM.ProcessStartTime = metav1.MicroTime{Time: time.UnixMicro(int64(math.Round(start * 1e6))).UTC()}
 	}
-	leads, ok := r.value("leader_election_master_status", labels{"name": "kube-controller-manager"})
+	leads, ok := r.value("leader_election_master_status", labels{nameLabel: "kube-controller-manager"})
 	if ok {
 		leader := leads == 1
 		signals.Leader = &leader
 	}
-	if on, told := r.value("kubernetes_feature_enabled", labels{"name": releaseGate}); told {
+	if on, told := r.value("kubernetes_feature_enabled", labels{nameLabel: releaseGate}); told {
 		signals.ReleaseOnExit = new(on == 1)
 	}
 	if len(r.dropped) > 0 {
@@ -82,6 +82,9 @@ func ParseSignals(text []byte) (Signals, error) {
 	}
 	return signals, nil
 }
+
+// nameLabel tells the series of a family apart by what they are of.
+const nameLabel = "name"
 
 type labels map[string]string
 
@@ -224,7 +227,7 @@ func (r *reader) syncs(result string) *int64 {
 
 // queue reads one work queue's metrics.
 func (r *reader) queue(name string) v1alpha1.QueueSignals {
-	want := labels{"name": name}
+	want := labels{nameLabel: name}
 	signals := v1alpha1.QueueSignals{
 		Syncs:            r.histogram("workqueue_work_duration_seconds", want, count),
 		WaitMilliseconds: r.histogram("workqueue_queue_duration_seconds", want, milliseconds),

@@ -49,7 +49,7 @@ const named = 0.5
 func (s *situation) conclude(context string) Bottleneck {
 	others := []Finding{s.dropped(), s.hotService(), s.batching(), s.staleRetries(), s.apiServer()}
 	lever := s.lever()
-	findings := append(others, lever...)
+	findings := slices.Concat(others, lever)
 	for _, f := range findings {
 		if f.Weight >= named {
 			return concluded(s, f, context, findings...)

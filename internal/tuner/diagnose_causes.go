@@ -66,8 +66,7 @@ func (s *situation) dropped() Finding {
 // overtaken counts late open changes after which later ones of other Services were published, and the age of the oldest.
 func (s *situation) overtaken(in kcm.API) (n int, oldest time.Duration) {
 	later := 0
-	for i := len(s.late[in].all) - 1; i >= 0; i-- {
-		c := s.late[in].all[i]
+	for _, c := range slices.Backward(s.late[in].all) {
 		switch class, age := outcomeIn(c, in); {
 		case class == lag.Closed:
 			later++
@@ -235,25 +234,32 @@ func (s *situation) apiServer() Finding {
 		f.Weight = max(f.Weight, weight)
 	}
 	s.byKCM(claim)
-	if p := s.server; p.scraped {
-		if p.write >= slowWrite {
-			claim(0.8, fmt.Sprintf("the API server took %v for a write of an endpoint object", rounded(p.write)))
-		}
-		if p.wait >= queueWait {
-			claim(0.8, fmt.Sprintf("requests of workload-high waited %v in their queue, up to %d at a time", rounded(p.wait), p.queued))
-		}
-		if p.refused >= refusedShare {
-			claim(0.7, fmt.Sprintf("%.1f %% of the requests were refused with 429; workload-high rejected %d", 100*p.refused, p.rejected))
-		}
-		if f.Weight == 0 {
-			f.Against = append(f.Against, fmt.Sprintf("the API server took %v for a write of an endpoint object, and %.1f %% of the "+
-				"requests were refused", rounded(p.write), 100*p.refused))
-		}
+	s.byServer(claim)
+	if s.server.scraped && f.Weight == 0 {
+		f.Against = append(f.Against, fmt.Sprintf("the API server took %v for a write of an endpoint object, and %.1f %% of the "+
+			"requests were refused", rounded(s.server.write), 100*s.server.refused))
 	}
 	if f.Weight < named && s.levers.trusted {
 		s.byModel(claim)
 	}
 	return f
+}
+
+// byServer is what the API server's own metrics say of it; nothing where they were not read.
+func (s *situation) byServer(claim func(float64, string)) {
+	p := s.server
+	if !p.scraped {
+		return
+	}
+	if p.write >= slowWrite {
+		claim(0.8, fmt.Sprintf("the API server took %v for a write of an endpoint object", rounded(p.write)))
+	}
+	if p.wait >= queueWait {
+		claim(0.8, fmt.Sprintf("requests of workload-high waited %v in their queue, up to %d at a time", rounded(p.wait), p.queued))
+	}
+	if p.refused >= refusedShare {
+		claim(0.7, fmt.Sprintf("%.1f %% of the requests were refused with 429; workload-high rejected %d", 100*p.refused, p.rejected))
+	}
 }
 
 // byModel is what a model that reproduces what was measured says of the API server: only one without end would help, or

@@ -171,12 +171,10 @@ func leversOf(e Evidence, o Objective) levers {
 // do, each counts.
 func (l levers) gain(cause v1alpha1.BottleneckType) float64 {
 	without := l.server
-	switch cause {
-	case v1alpha1.BottleneckClientRateLimit:
+	if cause == v1alpha1.BottleneckClientRateLimit {
 		without = l.tokens
-	case v1alpha1.BottleneckWorkers:
+	} else if cause == v1alpha1.BottleneckWorkers {
 		without = l.workers
-	default:
 	}
 	if gain := l.part(without); gain >= worthwhile || cause == v1alpha1.BottleneckAPIServer {
 		return gain

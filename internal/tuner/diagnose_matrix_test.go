@@ -111,7 +111,7 @@ func simulated() map[v1alpha1.BottleneckType]func(dice) Evidence {
 }
 
 // perCause is how many cases of each cause are simulated.
-const perCause = 200
+const perCause = 60
 
 // TestDiagnoseConfusionMatrix tells how often which cause is taken for which. With metrics nine in ten are right; with
 // metrics, without and with metrics that lie, no cause that flags do not cure is ever taken for one that they do.
@@ -128,6 +128,7 @@ func TestDiagnoseConfusionMatrix(t *testing.T) {
 	all := simulated()
 	for name, change := range spoil {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			matrix := map[v1alpha1.BottleneckType]map[v1alpha1.BottleneckType]int{}
 			for is, make1 := range all {
 				matrix[is] = map[v1alpha1.BottleneckType]int{}
