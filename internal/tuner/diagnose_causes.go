@@ -2,6 +2,7 @@ package tuner
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
