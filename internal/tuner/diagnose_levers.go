@@ -170,11 +170,12 @@ func leversOf(e Evidence, o Objective) levers {
 // gain is the part of the lag that the lever for a cause takes away. Where neither does anything alone and both together
 // do, each counts.
 func (l levers) gain(cause v1alpha1.BottleneckType) float64 {
-	without, lever := map[v1alpha1.BottleneckType]float64{
-		v1alpha1.BottleneckClientRateLimit: l.tokens, v1alpha1.BottleneckWorkers: l.workers,
-	}[cause]
-	if !lever {
-		without = l.server
+	without := l.server
+	if cause == v1alpha1.BottleneckClientRateLimit {
+		without = l.tokens
+	}
+	if cause == v1alpha1.BottleneckWorkers {
+		without = l.workers
 	}
 	if gain := l.part(without); gain >= worthwhile || cause == v1alpha1.BottleneckAPIServer {
 		return gain
