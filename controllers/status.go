@@ -51,7 +51,7 @@ func nextStatus(before v1alpha1.EndpointSyncPolicyStatus, p pass, err error) v1a
 func figures(next v1alpha1.EndpointSyncPolicyStatus, p pass) metrics.Policy {
 	return metrics.Policy{
 		MaxLag: ObjectiveOf(p.Policy.Spec.WithDefaults().Objective).MaxLag, Outcome: p.Verdict.Outcome,
-		Running: p.Evidence.Flags, Recommended: next.Recommended.Flags,
+		Running: p.Evidence.Flags, Recommended: next.Recommended.Flags, Standing: p.Standing,
 	}
 }
 

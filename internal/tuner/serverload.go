@@ -82,6 +82,12 @@ type Load struct {
 	etcdTime, queue  time.Duration
 }
 
+// ServerLoad is what an API server did in the newest half minute of the samples, or in as long as it took for requests
+// enough; the zero value if that is not known.
+func ServerLoad(samples []ServerSample) Load {
+	return loadOf(newest(serverIntervals(samples), guardWindow))
+}
+
 // enough is how many requests a 99th percentile needs, and a share of a hundredth: with fewer, one slow one decides.
 const enough = 100
 
