@@ -35,6 +35,9 @@ type Situation struct {
 	Invalid  string                      // why the spec cannot be used, if the schema let it pass
 	Evidence tuner.Evidence
 	Now      time.Time
+
+	// Guardrails are GuardrailsOf the spec as it was written, without defaults.
+	Guardrails tuner.Guardrails
 }
 
 // Conclusion is what a pass makes of its situation.
@@ -43,6 +46,7 @@ type Conclusion struct {
 	Message    string // explains Stalled
 	Verdict    tuner.Judgement
 	Bottleneck tuner.Bottleneck
+	Standing   tuner.Standing // of the API server
 	Decision   tuner.Decision
 	Step       rollout.Step
 	Target     rollout.Target // of Step
@@ -63,6 +67,7 @@ func Conclude(s Situation) Conclusion {
 	c.Verdict = tuner.Verdict(s.Evidence.Lag, objective)
 	c.Verdict.Message += grounds(c.Verdict.Row, s.Evidence.Lag)
 	c.Bottleneck = tuner.Diagnose(s.Evidence, objective)
+	c.Standing = tuner.Guard(s.Evidence, s.Guardrails)
 	plan := planOf(s)
 	if s.Policy.Spec.Mode == v1alpha1.ModeObserve {
 		c.Step = idle(plan, s.Now, v1alpha1.ReasonObserving, "spec.mode is Observe: nothing is decided and nothing is written")
@@ -70,7 +75,7 @@ func Conclude(s Situation) Conclusion {
 	}
 	c.Decision = tuner.Decide(tuner.Inputs{
 		Objective: objective, Bounds: s.Policy.Spec.Bounds, Evidence: s.Evidence, Bottleneck: c.Bottleneck,
-		Failed: failedFlags(s),
+		Failed: failedFlags(s), Guardrails: s.Guardrails,
 	})
 	if s.Policy.Spec.Mode == v1alpha1.ModeRecommend {
 		c.Step = idle(plan, s.Now, v1alpha1.ReasonRecommended, "spec.mode is Recommend: nothing is written")
@@ -183,9 +188,6 @@ func unusable(s Situation) (reason, message string) {
 // notImplemented lists what the spec sets and this release would ignore.
 func notImplemented(spec v1alpha1.EndpointSyncPolicySpec) []string {
 	var set []string
-	if spec.Guardrails != (v1alpha1.Guardrails{}) {
-		set = append(set, "spec.guardrails")
-	}
 	if len(spec.Rollout.MaintenanceWindows) > 0 {
 		set = append(set, "spec.rollout.maintenanceWindows")
 	}
@@ -204,6 +206,7 @@ func invalidDuration(spec v1alpha1.EndpointSyncPolicySpec) (reason, message stri
 		value v1alpha1.Duration
 	}{
 		{"spec.objective.maxLag", spec.Objective.MaxLag},
+		{"spec.guardrails.maxMutatingLatency", spec.Guardrails.MaxMutatingLatency},
 		{"spec.rollout.cooldown", spec.Rollout.Cooldown},
 		{"spec.rollout.healthTimeout", spec.Rollout.HealthTimeout},
 		{"spec.rollout.minReady", spec.Rollout.MinReady},
@@ -220,6 +223,18 @@ func invalidDuration(spec v1alpha1.EndpointSyncPolicySpec) (reason, message stri
 func ObjectiveOf(o v1alpha1.Objective) tuner.Objective {
 	maxLag, _ := o.MaxLag.Value()
 	return tuner.Objective{Percentile: float64(o.Percentile) / 100, MaxLag: maxLag, MinSamples: int(o.MinSamples)}
+}
+
+// GuardrailsOf turns a policy's guardrails, as they were written, into what the tuner takes. Limits that are omitted have
+// their defaults; a policy that sets one asks that nothing is raised where they cannot be checked.
+func GuardrailsOf(written v1alpha1.Guardrails) tuner.Guardrails {
+	g := v1alpha1.EndpointSyncPolicySpec{Guardrails: written}.WithDefaults().Guardrails
+	latency, _ := g.MaxMutatingLatency.Value()
+	return tuner.Guardrails{
+		MaxWriteLatency: latency,
+		MaxRefused:      float64(g.MaxRejectedPercent) / 100,
+		Required:        written != (v1alpha1.Guardrails{}),
+	}
 }
 
 // failedFlags are the settings that were rolled back lately, for the decision to leave out.

@@ -107,9 +107,6 @@ func TestConclude(t *testing.T) {
 		"a second policy is in conflict": {
 			func(s *Situation) { s.InCharge = "older" }, v1alpha1.ReasonConflict, "", "",
 		},
-		"guardrails are not implemented": {
-			func(s *Situation) { s.Policy.Spec.Guardrails.MaxRejectedPercent = 1 }, v1alpha1.ReasonNotImplemented, "", "",
-		},
 		"windows are not implemented": {
 			func(s *Situation) {
 				s.Policy.Spec.Rollout.MaintenanceWindows = []v1alpha1.MaintenanceWindow{{Name: "nights"}}
@@ -224,10 +221,10 @@ func failure() v1alpha1.FailedSetting {
 
 func TestNotImplementedNamesEveryField(t *testing.T) {
 	s := valid()
-	s.Policy.Spec.Guardrails.MaxRejectedPercent = 1
+	s.Policy.Spec.Rollout.Relax = v1alpha1.RelaxAfterQuiet
 	s.Policy.Spec.Persistence = v1alpha1.PersistenceKubeadmConfig
 	got := Conclude(s).Message
-	for _, want := range []string{"spec.guardrails", "spec.persistence"} {
+	for _, want := range []string{"spec.rollout.relax", "spec.persistence"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("message %q does not name %s", got, want)
 		}

@@ -27,6 +27,7 @@ func (r *PolicyReconciler) observe(ctx context.Context, s Situation) (Situation,
 	}
 	s.Nodes, s.Synced = r.Signals.stamped(nodes), r.Synced()
 	s.InCharge = policies[0].Name
+	s.Guardrails = GuardrailsOf(s.Policy.Spec.Guardrails)
 	s.Policy.Spec = s.Policy.Spec.WithDefaults()
 	if s.Measured, s.Invalid = Measured(s.Policy.Spec.Services); s.Invalid != "" {
 		return s, nil
@@ -36,11 +37,13 @@ func (r *PolicyReconciler) observe(ctx context.Context, s Situation) (Situation,
 		s.Invalid = fmt.Sprintf("spec.objective.window is %q, want a duration from 1m to 24h", s.Policy.Spec.Objective.Window)
 		return s, nil
 	}
-	since := r.evidenceSince(s.Now, window, lastChange(nodes))
+	change := lastChange(nodes)
+	since := r.evidenceSince(s.Now, window, change)
 	s.Evidence = tuner.Evidence{
 		Now:    s.Now,
 		Lag:    r.Tracker.Summary(lag.Query{Now: s.Now, Since: since, Measured: s.Measured}),
 		Demand: r.Tracker.Demand(since, s.Now),
+		Server: r.Server.between(since, s.Now), ServerBefore: r.Server.between(change.Add(-beforeChange), change),
 	}
 	if leader, ok := leaderOf(nodes); ok {
 		s.Evidence.Leader, s.Evidence.Flags = tuner.Led, leader.Status.Running
@@ -102,6 +105,10 @@ func selectorOf(s *metav1.LabelSelector) (labels.Selector, error) {
 	}
 	return metav1.LabelSelectorAsSelector(s)
 }
+
+// beforeChange is for how long before a change of flags the API server's health is looked at, to compare it with that
+// since.
+const beforeChange = 10 * time.Minute
 
 // longestIncident is how far an incident that is still open may draw out the window, in multiples of it: what never
 // shows, because nobody will ever act on it, must not keep all evidence for ever.

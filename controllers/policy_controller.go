@@ -38,6 +38,7 @@ type PolicyReconciler struct {
 	Clock   clock.PassiveClock
 	Tracker *lag.Tracker
 	Signals *signalLog
+	Server  *serverLog // nil: the API server's health is not known
 	Metrics *metrics.Set
 	Events  events.EventRecorder
 	Synced  func() bool // whether the tracker has seen the initial state

@@ -80,12 +80,19 @@ func Run(ctx context.Context, cfg *rest.Config, opts Options) error {
 	if err := mgr.Add(&signalFeed{cache: mgr.GetCache(), log: signals}); err != nil {
 		return fmt.Errorf("add the node watch: %w", err)
 	}
+	server, err := newServerFeed(cfg, mgr, tracker, figures, opts.Clock)
+	if err != nil {
+		return err
+	}
+	if err := mgr.Add(server); err != nil {
+		return fmt.Errorf("add the readings of the API server's health: %w", err)
+	}
 	if err := (&NodeReconciler{Client: mgr.GetClient()}).SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("set up the node reconciler: %w", err)
 	}
 	policies := &PolicyReconciler{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Clock: opts.Clock,
-		Tracker: tracker, Signals: signals, Metrics: figures,
+		Tracker: tracker, Signals: signals, Server: server.log, Metrics: figures,
 		Events: mgr.GetEventRecorder("endpoint-sync-controller"), Synced: feed.Synced,
 	}
 	if err := policies.SetupWithManager(mgr); err != nil {

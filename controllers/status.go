@@ -72,7 +72,7 @@ func lines(texts []string) []string {
 func figures(next v1alpha1.EndpointSyncPolicyStatus, p pass) metrics.Policy {
 	return metrics.Policy{
 		MaxLag: ObjectiveOf(p.Policy.Spec.WithDefaults().Objective).MaxLag, Outcome: p.Verdict.Outcome,
-		Running: p.Evidence.Flags, Recommended: next.Recommended.Flags,
+		Running: p.Evidence.Flags, Recommended: next.Recommended.Flags, Standing: p.Standing,
 	}
 }
 

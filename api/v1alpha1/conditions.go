@@ -38,6 +38,7 @@ const (
 	ReasonNoCheaperSetting    = "NoBetterSetting"
 	ReasonSettingFailedBefore = "SettingFailedBefore"
 	ReasonBacklogDraining     = "BacklogDraining"
+	ReasonGuardrailBreached   = "GuardrailBreached"
 	ReasonNoSignals           = "NoSignals"
 	ReasonNodeUnhealthy       = "NodeUnhealthy"
 	ReasonNodeNotReporting    = "NodeNotReporting"

@@ -13,13 +13,19 @@ const (
 	DefaultMaxRestarts   = 6
 	DefaultBudgetPeriod  = Duration("24h")
 
+	// DefaultMaxMutatingLatency is Kubernetes' own objective for calls that change one object (SIG Scalability,
+	// slos/api_call_latency.md): the p99 within a second. DefaultMaxRejectedPercent leaves one in a hundred.
+	DefaultMaxMutatingLatency = Duration("1s")
+	DefaultMaxRejectedPercent = 1
+
 	// DefaultMinSamples is 299 rounded up: so many changes without a violation show "99 % within the objective" at
 	// 95 % confidence (ln 0.05 / ln 0.99).
 	DefaultMinSamples = 300
 )
 
-// WithDefaults returns the spec with every omitted field that has a meaning filled in. Bounds, guardrails, service
-// scope and windows have none: omitted means none. An unknown mode becomes Observe.
+// WithDefaults returns the spec with every omitted field that has a meaning filled in. Bounds, service scope and windows
+// have none: omitted means none. Guardrails omitted altogether mean the same limits, with one difference that the result
+// does not show: they stand in the way only where the API server's health can be read. An unknown mode becomes Observe.
 func (s EndpointSyncPolicySpec) WithDefaults() EndpointSyncPolicySpec {
 	if s.Mode != ModeRecommend && s.Mode != ModeEnforce {
 		s.Mode = ModeObserve
@@ -30,6 +36,8 @@ func (s EndpointSyncPolicySpec) WithDefaults() EndpointSyncPolicySpec {
 	s.Objective.MaxLag = or(s.Objective.MaxLag, DefaultMaxLag)
 	s.Objective.Window = or(s.Objective.Window, DefaultWindow)
 	s.Objective.MinSamples = or(s.Objective.MinSamples, DefaultMinSamples)
+	s.Guardrails.MaxMutatingLatency = or(s.Guardrails.MaxMutatingLatency, DefaultMaxMutatingLatency)
+	s.Guardrails.MaxRejectedPercent = or(s.Guardrails.MaxRejectedPercent, DefaultMaxRejectedPercent)
 	s.Rollout.Cooldown = or(s.Rollout.Cooldown, DefaultCooldown)
 	s.Rollout.HealthTimeout = or(s.Rollout.HealthTimeout, DefaultHealthTimeout)
 	s.Rollout.MinReady = or(s.Rollout.MinReady, DefaultMinReady)

@@ -70,7 +70,9 @@ type EndpointSyncPolicySpec struct {
 	// +optional
 	Services ServiceScope `json:"services,omitempty,omitzero"`
 
-	// guardrails cap a raise by the health of the API server. Not implemented yet: setting it stalls the policy.
+	// guardrails stop a raise, and undo one, by the health of the API server. Omitted means the limits that their fields
+	// default to, where the operator can read the API server's metrics; a policy that sets any of them raises nothing where
+	// it cannot.
 	// +optional
 	Guardrails Guardrails `json:"guardrails,omitempty,omitzero"`
 
@@ -208,15 +210,18 @@ type ServiceScope struct {
 	Selector *metav1.LabelSelector `json:"selector,omitempty"`
 }
 
-// Guardrails are limits on the API server's health that stop a raise.
+// Guardrails are limits on the API server's health that stop a raise, and undo one after which they are exceeded.
 // +kubebuilder:validation:MinProperties=1
 type Guardrails struct {
-	// maxMutatingLatency is the p99 of mutating requests above which nothing is raised, 10ms to 1m.
+	// maxMutatingLatency is the p99 of requests that change one object, webhooks and waits in queues left out, above which
+	// nothing is raised, 10ms to 1m. Omitted means 1s. Writes to etcd may take 0.15 of it at p99, and requests of the
+	// priority level workload-high may wait 0.2 of it on average.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="self.size() <= 20 && self.matches('^([0-9]{1,6}([.][0-9]{1,3})?(ms|s|m|h))+$') && duration(self) >= duration('10ms') && duration(self) <= duration('1m')",messageExpression="'want 10ms to 1m, such as 500ms or 1.5s, not ' + strings.quote(self)"
 	MaxMutatingLatency Duration `json:"maxMutatingLatency,omitempty"`
 
-	// maxRejectedPercent is the share of requests refused with 429 above which nothing is raised, 1 to 100.
+	// maxRejectedPercent is the share of requests refused with 429, of all and of those of the priority level
+	// workload-high, above which nothing is raised, 1 to 100. Omitted means 1.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	"github.com/endpointsync/endpoint-sync-operator/controllers"
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 	"github.com/endpointsync/endpoint-sync-operator/internal/report"
 	"github.com/endpointsync/endpoint-sync-operator/internal/scrape"
@@ -198,6 +199,7 @@ func conclude(s *session) report.Assessment {
 	}
 	b.Decision = tuner.Decide(tuner.Inputs{
 		Objective: objective, Bounds: generousBounds(), Evidence: evidence, Bottleneck: b.Bottleneck,
+		Guardrails: controllers.GuardrailsOf(v1alpha1.Guardrails{}),
 	})
 	if s.view.measured != nil && s.narrow == "" {
 		b.NotSeen = append(b.NotSeen, chosenOnly)
@@ -247,6 +249,9 @@ func (o *sources) open(ctx context.Context, namespace string) (*session, string,
 	s.checkOptional(ctx)
 	if s.feed, err = watch.NewFeed(cfg, s.tracker, watch.Options{Namespace: s.narrow}); err != nil {
 		return nil, "", fmt.Errorf("set up the watches: %w", err)
+	}
+	if s.apiServer, err = scrape.NewAPIServer(cfg); err != nil {
+		return nil, "", err
 	}
 	if err := o.openKCM(cfg, s); err != nil {
 		return nil, "", err

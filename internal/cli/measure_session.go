@@ -67,6 +67,11 @@ type kcm interface {
 	Signals(ctx context.Context) (scrape.Signals, error)
 }
 
+// apiServer is what an API server tells of itself.
+type apiServer interface {
+	Sample(ctx context.Context) (tuner.ServerSample, error)
+}
+
 // session measures over one person's connection for a while: it watches, and reads on the side what it may of
 // kube-controller-manager. It writes nothing.
 type session struct {
@@ -76,10 +81,12 @@ type session struct {
 	clock   clock.WithTicker
 	kcm     kcm    // nil: none was given
 	kcmURL  string // of kcm
-	current v1alpha1.Flags
-	narrow  string // the only namespace that is watched; empty: all
-	noCRD   bool   // the operator's kinds are not installed
-	view    view
+
+	apiServer apiServer // nil: none was given
+	current   v1alpha1.Flags
+	narrow    string // the only namespace that is watched; empty: all
+	noCRD     bool   // the operator's kinds are not installed
+	view      view
 
 	since    time.Time // when it began; zero while the first lists are awaited
 	until    time.Time // when it ended
@@ -88,6 +95,7 @@ type session struct {
 	readings readings
 	first    running // at the beginning
 	signals  []v1alpha1.KCMSignals
+	server   []tuner.ServerSample
 	unread   unreadable // what could not be read, with the latest reason
 }
 
@@ -187,6 +195,7 @@ func (s *session) read(ctx context.Context) {
 	s.readLease(ctx)
 	s.readNodes(ctx)
 	s.readKCM(ctx)
+	s.readServer(ctx)
 	if s.kcm == nil || s.readings.flagz == nil {
 		s.readPods(ctx)
 	}
@@ -252,6 +261,16 @@ func (s *session) readKCM(ctx context.Context) {
 	}
 }
 
+func (s *session) readServer(ctx context.Context) {
+	if s.apiServer == nil {
+		return
+	}
+	sample, err := s.apiServer.Sample(ctx)
+	if sample.Time = s.clock.Now(); s.note(ctx, serverHealth, err) {
+		s.server = append(s.server, sample)
+	}
+}
+
 func (s *session) readPods(ctx context.Context) {
 	var pods corev1.PodList
 	err := s.client.List(ctx, &pods, client.InNamespace(kcmNamespace), client.MatchingLabels{kcmLabel: kcmName})
@@ -292,6 +311,7 @@ func (s *session) summary(q lag.Query) lag.Summary {
 func (s *session) evidence(now time.Time, measured func(lag.Service) bool) tuner.Evidence {
 	e := tuner.Evidence{
 		Now: now, Flags: s.readings.running(s.current).flags, Leader: s.lease.state, Signals: controllers.Samples(s.signals),
+		Server: s.server,
 		Lag:    s.summary(lag.Query{Now: now, Measured: measured, Worst: worstPrinted}),
 		Demand: s.tracker.Demand(s.since.Add(-syncGrace), now), Settings: controllers.Settings(s.readings.otherwise()),
 	}

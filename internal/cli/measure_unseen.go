@@ -25,6 +25,7 @@ const (
 	whoLeads         source = "who leads kube-controller-manager (Lease kube-system/kube-controller-manager)"
 	flagsAtURL       source = "the flags at --kcm-url"
 	metricsAtURL     source = "the metrics at --kcm-url"
+	serverHealth     source = "the API server's health (get on nonResourceURLs /metrics): whether it bears a raise is not known"
 	kcmPods          source = "kube-controller-manager's Pods in kube-system, and so the flags in their commands"
 	whatAgentsReport source = "what the operator's agents report (EndpointSyncNodes)"
 	whichNodes       source = "which Nodes exist: a Pod counts as expected in EndpointSlices although its Node is gone"
@@ -63,7 +64,7 @@ func (l limits) notSeen(e tuner.Evidence) []string {
 	add(len(e.Signals) < 2, "kube-controller-manager's own metrics (give --kcm-url where it can be reached): the cause is judged from the changes alone")
 	out = append(out, apart(e.Lag)...)
 	add(published(e.Lag) && !e.Lag.BoundKnown, "how late the stamps of the watches were: no error bound can be given")
-	out = append(out, l.missing(kcmPods, whatAgentsReport, whichNodes, namespaceLabels)...)
+	out = append(out, l.missing(serverHealth, kcmPods, whatAgentsReport, whichNodes, namespaceLabels)...)
 	return append(out,
 		"what changed before the measurement began: if kube-controller-manager was busy, its rate limit was partly spent already",
 		"what comes before and after: how long a kubelet takes to report a Pod, and kube-proxy to follow what is published")

@@ -16,8 +16,9 @@ import (
 // situation is what the controller would conclude from, as far as it can be seen from here.
 func situation(policy v1alpha1.EndpointSyncPolicy, inCharge string, s *session) controllers.Situation {
 	now := s.until
+	guardrails := controllers.GuardrailsOf(policy.Spec.Guardrails)
 	policy.Spec = policy.Spec.WithDefaults()
-	sit := controllers.Situation{Policy: policy, InCharge: inCharge, Nodes: s.readings.nodes, Synced: true, Now: now}
+	sit := controllers.Situation{Policy: policy, InCharge: inCharge, Nodes: s.readings.nodes, Synced: true, Now: now, Guardrails: guardrails}
 	sit.Measured, sit.Invalid = controllers.Measured(policy.Spec.Services)
 	sit.Evidence = s.evidence(now, sit.Measured)
 	return sit
@@ -28,7 +29,7 @@ func situation(policy v1alpha1.EndpointSyncPolicy, inCharge string, s *session) 
 func planned(sit controllers.Situation, s *session) *report.Plan {
 	c := controllers.Conclude(sit)
 	objective := controllers.ObjectiveOf(sit.Policy.Spec.Objective)
-	inputs := tuner.Inputs{Objective: objective, Bounds: sit.Policy.Spec.Bounds, Evidence: sit.Evidence, Bottleneck: c.Bottleneck}
+	inputs := tuner.Inputs{Objective: objective, Bounds: sit.Policy.Spec.Bounds, Evidence: sit.Evidence, Bottleneck: c.Bottleneck, Guardrails: sit.Guardrails}
 	if inputs.Bottleneck.Type == "" { // stalled: the controller does not look, we do
 		c.Verdict, c.Bottleneck = tuner.Verdict(sit.Evidence.Lag, objective), tuner.Diagnose(sit.Evidence, objective)
 		inputs.Bottleneck = c.Bottleneck

@@ -36,6 +36,17 @@ const (
 	helpObjective = "Lag that a policy's objective allows at its percentile (spec.objective.maxLag). Only the operator's leader tells it."
 	helpMet       = "Whether a policy's objective is met (1) or missed (0) in its window. Absent while there are too few changes to tell, " +
 		"and from replicas that do not lead."
+	helpWriteLatency = "99th percentile of the requests that change one object, of the API server that the operator talks to, over " +
+		"the newest half minute with at least 100 of them; webhooks and waits in queues left out, dry runs not counted. " +
+		"spec.guardrails.maxMutatingLatency is held against it. Absent where the API server's metrics cannot be read."
+	helpRefused = "Share of all requests that this API server refused with 429 in the same time, 0 to 1. " +
+		"spec.guardrails.maxRejectedPercent is held against it."
+	helpEtcdLatency = "99th percentile of this API server's writes to etcd in the same time. More than 0.15 of " +
+		"spec.guardrails.maxMutatingLatency stops a raise."
+	helpQueueWait = "Mean time that requests of the priority level workload-high, kube-controller-manager's, waited in this API " +
+		"server's queues in the same time. More than 0.2 of spec.guardrails.maxMutatingLatency stops a raise."
+	helpGuardrail = "Whether the API server is beyond a limit of the policy's spec.guardrails (1), so that nothing is raised, or not " +
+		"(0). Absent while too little is known of it, and from replicas that do not lead."
 	helpFlag = "Flags of kube-controller-manager that the operator sizes, as its leader runs with them (setting running) and as they " +
 		"would have met the policy's objective (recommended). Absent where they are not known."
 )

@@ -84,6 +84,7 @@ type Set struct {
 	starts     *prometheus.CounterVec
 	processing *prometheus.HistogramVec
 	policies   policies
+	server     *server
 
 	// What the vectors hold, resolved once: the methods below are called for every event.
 	cells [2][2]cell
@@ -146,6 +147,7 @@ func (s *Set) cell(r lag.Resource, d lag.Direction) *cell {
 func newVectors() *Set {
 	return &Set{
 		policies: newPolicies(),
+		server:   newServer(),
 		lags: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: namespace, Name: "change_lag_seconds", Help: helpLag, Buckets: lagBuckets(),
 			NativeHistogramBucketFactor: nativeFactor, NativeHistogramMaxBucketNumber: nativeBuckets,
@@ -169,7 +171,7 @@ func counters(name, help string, labels ...string) *prometheus.CounterVec {
 func (s *Set) Register(registry prometheus.Registerer, tracker *lag.Tracker, clk clock.PassiveClock) error {
 	for _, c := range []prometheus.Collector{
 		s.lags, s.changes, s.marked, s.drifts, s.starts, s.processing,
-		s.policies.objective, s.policies.met, s.policies.flags, newState(tracker, clk, s),
+		s.policies.objective, s.policies.met, s.policies.flags, s.policies.guardrail, s.server, newState(tracker, clk, s),
 	} {
 		if err := registry.Register(c); err != nil {
 			return fmt.Errorf("register the operator's metrics: %w", err)

@@ -23,11 +23,13 @@ type Policy struct {
 	// Running are the flags of the kube-controller-manager that leads, and Recommended those that would have met the
 	// objective. A zero field is not told.
 	Running, Recommended v1alpha1.Flags
+	// Standing is how the API server stands against the policy's guardrails.
+	Standing tuner.Standing
 }
 
 // policies are the figures of each policy, by its name.
 type policies struct {
-	objective, met, flags *prometheus.GaugeVec
+	objective, met, flags, guardrail *prometheus.GaugeVec
 }
 
 func newPolicies() policies {
@@ -38,6 +40,7 @@ func newPolicies() policies {
 		objective: gauges("policy_objective_seconds", helpObjective, labelPolicy),
 		met:       gauges("policy_objective_met", helpMet, labelPolicy),
 		flags:     gauges("policy_flag", helpFlag, labelPolicy, labelFlag, labelSetting),
+		guardrail: gauges("policy_guardrail_breached", helpGuardrail, labelPolicy),
 	}
 }
 
@@ -51,6 +54,14 @@ func (s *Set) SetPolicy(name string, p Policy) {
 		s.policies.met.WithLabelValues(name).Set(0)
 	case tuner.Inconclusive:
 		s.policies.met.DeleteLabelValues(name)
+	}
+	switch {
+	case p.Standing.Breached:
+		s.policies.guardrail.WithLabelValues(name).Set(1)
+	case p.Standing.Known:
+		s.policies.guardrail.WithLabelValues(name).Set(0)
+	default:
+		s.policies.guardrail.DeleteLabelValues(name)
 	}
 	s.setFlags(name, settingRunning, p.Running)
 	s.setFlags(name, settingRecommended, p.Recommended)
@@ -68,7 +79,7 @@ func (s *Set) setFlags(policy, setting string, flags v1alpha1.Flags) {
 
 // DeletePolicy ends what is told of a policy.
 func (s *Set) DeletePolicy(name string) {
-	for _, v := range []*prometheus.GaugeVec{s.policies.objective, s.policies.met, s.policies.flags} {
+	for _, v := range []*prometheus.GaugeVec{s.policies.objective, s.policies.met, s.policies.flags, s.policies.guardrail} {
 		v.DeletePartialMatch(prometheus.Labels{labelPolicy: name})
 	}
 }

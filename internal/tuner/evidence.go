@@ -31,6 +31,9 @@ type Evidence struct {
 	// Server are consecutive scrapes of the API server's counters over the window, oldest first. None is fine: then
 	// nothing is known of its health, and what depends on it says so.
 	Server []ServerSample
+	// ServerBefore are those of the ten minutes before the last change of flags, oldest first: what Breached compares
+	// with. None without a change, and after a restart of the operator.
+	ServerBefore []ServerSample
 	// Settings are what else the leader runs with that bears on lag.
 	Settings Settings
 	// Version of the leader, such as v1.37.2; empty if it is not known.
@@ -74,15 +77,20 @@ type Settings struct {
 	ReleaseOnExit bool
 }
 
-// ServerSample is one scrape of the API server's counters: totals since ProcessStart.
+// ServerSample is one scrape of one API server's counters: totals since ProcessStart. Where there are several API servers,
+// samples of different ones may follow each other; ProcessStart tells them apart, and only samples of the same process have
+// a meaningful difference. A counter of a kind that the API server does not have is 0 in every sample.
 type ServerSample struct {
 	Time         time.Time
 	ProcessStart time.Time
-	// Writes is how many mutating requests it has answered, and WriteTime how long those took, in all
-	// (apiserver_request_duration_seconds over POST, PUT, PATCH and DELETE, long-running ones left out).
+	// Writes is how many requests it has answered that change one object, and WriteTime how long those took, in all
+	// (apiserver_request_duration_seconds over POST, PUT, PATCH, APPLY and DELETE; those that only pretend, dryRun, and
+	// CONNECT, which is long-running, are left out).
 	Writes    int64
 	WriteTime time.Duration
-	// WriteBuckets is the same histogram, cumulative: how many took at most Bound.
+	// WriteBuckets say how many of them took at most Bound, without the time in admission webhooks and in the queues of
+	// priority and fairness (apiserver_request_sli_duration_seconds, what Kubernetes' own objective for API calls is held
+	// against); with those where an API server does not tell them apart.
 	WriteBuckets []Bucket
 	// PodWrites and PodWriteTime are the part of Writes that changed Pods, their status included.
 	PodWrites    int64
@@ -93,15 +101,18 @@ type ServerSample struct {
 	// Requests is how many requests it has answered, of any kind; Refused how many of those with 429.
 	Requests, Refused int64
 	// Queued is how many requests of the priority level workload-high wait now, Rejected how many it has rejected, and
-	// QueueWait how long those that it has started had waited, in all; QueueWaits is how many that were.
+	// QueueWait how long those that it has started had waited, in all; QueueWaits is how many that were. It is the level of
+	// kube-controller-manager's service accounts.
 	Queued, Rejected, QueueWaits int64
 	QueueWait                    time.Duration
-	// EtcdRequests is how many requests to etcd have ended, and EtcdTime how long they took, in all.
-	EtcdRequests int64
-	EtcdTime     time.Duration
+	// EtcdWrites is how many writes to etcd have ended, and EtcdTime how long they took, in all
+	// (etcd_request_duration_seconds over create, update and delete); EtcdBuckets are their histogram.
+	EtcdWrites  int64
+	EtcdTime    time.Duration
+	EtcdBuckets []Bucket
 }
 
-// Bucket is one bucket of a cumulative histogram.
+// Bucket is one bucket of a cumulative histogram; they are kept by rising Bound.
 type Bucket struct {
 	// Bound is the longest that counts; the last bucket's is the largest duration there is.
 	Bound time.Duration

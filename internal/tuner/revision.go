@@ -65,8 +65,11 @@ type Episode struct {
 
 // Guardrails are the limits on the API server's health. Zero fields do not limit.
 type Guardrails struct {
-	// MaxWriteLatency is the p99 of mutating requests above which nothing is raised.
+	// MaxWriteLatency is the p99 of mutating requests above which nothing is raised. Shares of it limit what a request
+	// waits for: see Guard.
 	MaxWriteLatency time.Duration
 	// MaxRefused is the share of requests refused with 429, 0 to 1, above which nothing is raised.
 	MaxRefused float64
+	// Required says that nothing is raised where the API server's health is not known: somebody asked for the limits.
+	Required bool
 }
