@@ -261,8 +261,9 @@ type Rollout struct {
 	// +kubebuilder:validation:MaxItems=16
 	MaintenanceWindows []MaintenanceWindow `json:"maintenanceWindows,omitempty"`
 
-	// relax says whether flags may be lowered again after a quiet time. Omitted means Never. AfterQuiet is not
-	// implemented yet: setting it stalls the policy.
+	// relax says whether flags may be lowered again after a quiet time. Omitted means Never. AfterQuiet lowers QPS and
+	// burst, at most once a day, by three tenths or more, and only if the worst episodes of the last seven days would
+	// still have met the objective.
 	// +optional
 	Relax Relax `json:"relax,omitempty"`
 }
@@ -616,13 +617,60 @@ type HistoryEntry struct {
 	// +optional
 	To Flags `json:"to,omitempty,omitzero"`
 
+	// purpose of the change. Omitted means Raise.
+	// +optional
+	Purpose Purpose `json:"purpose,omitempty"`
+
+	// kcmVersion that the change was made on.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	KCMVersion string `json:"kcmVersion,omitempty"`
+
+	// policyGeneration is the generation of the spec that the change was decided for. A failure is forgotten when the
+	// spec changes.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	PolicyGeneration int64 `json:"policyGeneration,omitempty"`
+
 	// bottleneck that the change was for.
 	// +optional
 	Bottleneck BottleneckType `json:"bottleneck,omitempty"`
 
+	// measuredLag at the objective's percentile, in the worst row, when the change was decided.
+	// +optional
+	MeasuredLag Duration `json:"measuredLag,omitempty"`
+
+	// load that measuredLag rests on: what comes after is comparable if it has at least half of it.
+	// +optional
+	Load Load `json:"load,omitempty,omitzero"`
+
 	// predictedLag at the objective's percentile.
 	// +optional
 	PredictedLag Duration `json:"predictedLag,omitempty"`
+
+	// achievedLag at the objective's percentile, in the worst row, when the effect was judged.
+	// +optional
+	AchievedLag Duration `json:"achievedLag,omitempty"`
+
+	// effect is what came of the change. Omitted until enough has happened to tell, and for an undoing.
+	// +optional
+	Effect Effect `json:"effect,omitempty"`
+
+	// harm says which guardrail was breached, if the effect is Harmed.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=1024
+	Harm string `json:"harm,omitempty"`
+
+	// judged is when the effect was settled. A failed setting is not tried again for 24 hours from then, unless the
+	// policy's spec or the version of kube-controller-manager changes.
+	// +optional
+	Judged metav1.Time `json:"judged,omitempty,omitzero"`
+
+	// met is when the objective was first met after the change, at a load like that before it.
+	// +optional
+	Met metav1.Time `json:"met,omitempty,omitzero"`
 
 	// before is the lag that the change was decided on.
 	// +optional
