@@ -68,6 +68,8 @@ type measureOptions struct {
 	maxLag     time.Duration
 	percentile float64
 	output     string
+	record     string // file for the trace; empty: none
+	force      bool   // replace it
 }
 
 func newMeasureCommand() *cobra.Command {
@@ -87,9 +89,15 @@ how to set them, for how long Pods should sleep in preStop, and what it could no
 meanwhile count, though a backlog that stands already shows its cause: start it before the rollout, or while the
 incident runs.
 
+With --record it also writes what it saw to a file, at the end or at Ctrl-C, whole or not at all: "plan --trace FILE"
+replays it on another machine, with no cluster at hand. Such a trace names nobody: Services are numbers in it, and there
+is no name of a Pod, Service, namespace, node or cluster, no label and no address; only times, flags and counters. A file
+that is there already is kept, unless --force is given.
+
 Exit status: 0 the objective is met, or nothing speaks against it; 1 an error; 2 the objective is missed.`,
 		Example: `  endpoint-sync-operator measure --for 60s
-  endpoint-sync-operator measure --namespace shop --service cart --objective 500ms -o json`,
+  endpoint-sync-operator measure --namespace shop --service cart --objective 500ms -o json
+  endpoint-sync-operator measure --record incident.trace`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return opts.run(cmd)
@@ -103,6 +111,8 @@ Exit status: 0 the objective is met, or nothing speaks against it; 1 an error; 2
 	flags.DurationVar(&opts.maxLag, "objective", 2*time.Second, "the longest lag that is fine at the percentile")
 	flags.Float64Var(&opts.percentile, "percentile", v1alpha1.DefaultPercentile, "percentile of the changes that must be within the objective: 50, 90 or 99")
 	flags.StringVarP(&opts.output, "output", "o", string(report.FormatTable), "how to print the result: table, json or yaml")
+	flags.StringVar(&opts.record, "record", "", "also write what was seen to this file, without names, for plan --trace")
+	flags.BoolVar(&opts.force, "force", false, "with --record: replace the file if it is there already")
 	return cmd
 }
 
@@ -114,6 +124,8 @@ func (o *measureOptions) validate() error {
 		return fmt.Errorf("--objective %s must be longer than 0s", o.maxLag)
 	case o.percentile < 50 || o.percentile >= 100:
 		return fmt.Errorf("--percentile %g must be at least 50 and less than 100", o.percentile)
+	case o.force && o.record == "":
+		return errors.New("--force is about the file of --record, which is not given")
 	}
 	return nil
 }
@@ -140,7 +152,7 @@ func (o *measureOptions) measure(ctx context.Context, s *session, cluster string
 		measured:  o.measured(),
 		objective: tuner.Objective{Percentile: o.percentile / 100, MaxLag: o.maxLag, MinSamples: minChanges},
 	}
-	if err := s.run(ctx, o.length, c.show); err != nil {
+	if err := o.watch(ctx, s, c); err != nil {
 		return err
 	}
 	if err := c.concluding(); err != nil {
@@ -156,6 +168,23 @@ func (o *measureOptions) measure(ctx context.Context, s *session, cluster string
 	return nil
 }
 
+// watch runs the session and records it, also what was seen before it broke.
+func (o *measureOptions) watch(ctx context.Context, s *session, c *console) error {
+	file, err := o.recording()
+	if err != nil {
+		return err
+	}
+	err = s.run(ctx, o.length, c.show)
+	if file != nil && !s.since.IsZero() {
+		saved := file.save(s.trace())
+		err = errors.Join(err, saved)
+		if saved == nil {
+			err = errors.Join(err, c.live.Note(fmt.Sprintf("Recorded in %s; replay it with: endpoint-sync-operator plan --trace %[1]s", o.record)))
+		}
+	}
+	return errors.Join(err, file.discard())
+}
+
 // conclude judges what the session has measured.
 func conclude(s *session) report.Assessment {
 	evidence, objective := s.evidence(s.until, s.view.measured), s.view.objective
@@ -165,7 +194,7 @@ func conclude(s *session) report.Assessment {
 		Evidence:   evidence,
 		Verdict:    tuner.Verdict(evidence.Lag, objective),
 		Bottleneck: tuner.Diagnose(evidence, objective),
-		NotSeen:    s.notSeen(evidence),
+		NotSeen:    s.limits().notSeen(evidence),
 	}
 	b.Decision = tuner.Decide(tuner.Inputs{
 		Objective: objective, Bounds: generousBounds(), Evidence: evidence, Bottleneck: b.Bottleneck,

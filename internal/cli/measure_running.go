@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	"github.com/endpointsync/endpoint-sync-operator/internal/trace"
 )
 
 // readings is what was read of the running kube-controller-manager, from whichever sources there are.
@@ -26,7 +27,8 @@ type readings struct {
 type running struct {
 	flags   v1alpha1.Flags // all four
 	source  string
-	assumed bool // at least one flag was not read
+	from    trace.FlagsFrom // source, without names
+	assumed bool            // at least one flag was not read
 }
 
 // running takes the most direct source: what a person says, what the agent on the leader's node read, what the process
@@ -36,16 +38,16 @@ func (r readings) running(current v1alpha1.Flags) running {
 	leader := r.leader()
 	switch {
 	case current != (v1alpha1.Flags{}):
-		return running{current.Or(defaults), "given with --current" + remainder(current), true}
+		return running{current.Or(defaults), "given with --current" + remainder(current), trace.FromGiven, true}
 	case leader != nil && leader.Status.Running != (v1alpha1.Flags{}):
 		flags := leader.Status.Running
-		return running{flags.Or(defaults), "read by the agent on node " + leader.Name + ", which leads" + remainder(flags), !whole(flags)}
+		return running{flags.Or(defaults), "read by the agent on node " + leader.Name + ", which leads" + remainder(flags), trace.FromAgent, !whole(flags)}
 	case r.flagz != nil:
-		return running{r.flagz.Or(defaults), "read from " + r.flagzURL + remainder(*r.flagz), !whole(*r.flagz)}
+		return running{r.flagz.Or(defaults), "read from " + r.flagzURL + remainder(*r.flagz), trace.FromProcess, !whole(*r.flagz)}
 	case len(r.pods) > 0:
 		return r.fromPods()
 	}
-	return running{defaults, "upstream's defaults, assumed: no kube-controller-manager could be read", true}
+	return running{defaults, "upstream's defaults, assumed: no kube-controller-manager could be read", trace.FromDefault, true}
 }
 
 // otherwise is what else it runs with, from the agent on the leader's node or from the process itself; empty without
@@ -94,7 +96,7 @@ func (r readings) fromPods() running {
 	case differ:
 		source += "; the Pods differ and it is not known which one leads"
 	}
-	return running{flags, source, i < 0 && differ}
+	return running{flags, source, trace.FromPod, i < 0 && differ}
 }
 
 // sameHost compares a node's name with a host name: one may carry the domain.

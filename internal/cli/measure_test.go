@@ -29,6 +29,7 @@ import (
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 	"github.com/endpointsync/endpoint-sync-operator/internal/report"
 	"github.com/endpointsync/endpoint-sync-operator/internal/scrape"
+	"github.com/endpointsync/endpoint-sync-operator/internal/trace"
 	"github.com/endpointsync/endpoint-sync-operator/internal/tuner"
 )
 
@@ -360,7 +361,7 @@ func TestNotSeenBeginsWithWhatMattersMost(t *testing.T) {
 		Stats: []lag.Stat{{Direction: lag.DirectionAny, Changes: 9, Closed: 1, Startup: 3, Gap: 2, HandOver: 3}},
 		Blind: []lag.Blindness{gap(lag.KindPod, 1, 2), gap(lag.KindPod, 3, 4), gap(lag.KindPod, 5, 6), gap(lag.KindPod, 7, 9), {Kind: lag.KindSlice, From: start}},
 	}}
-	got := strings.Join(s.notSeen(e), "\n")
+	got := strings.Join(s.limits().notSeen(e), "\n")
 	for _, want := range []string{
 		"other namespaces than shop",
 		"pods from 17:00:03.0 to 17:00:04.0 (1s), from 17:00:05.0 to 17:00:06.0 (1s), from 17:00:07.0 to 17:00:09.0 (2s), and 1 times before, when the watch was broken: changes that it told of then have no lag",
@@ -371,7 +372,7 @@ func TestNotSeenBeginsWithWhatMattersMost(t *testing.T) {
 	} {
 		_, rest, found := strings.Cut(got, want)
 		if !found {
-			t.Fatalf("not seen lacks %q, or has it too early:\n%s", want, strings.Join(s.notSeen(e), "\n"))
+			t.Fatalf("not seen lacks %q, or has it too early:\n%s", want, strings.Join(s.limits().notSeen(e), "\n"))
 		}
 		got = rest
 	}
@@ -465,7 +466,7 @@ func TestNotSeenSaysWhatCouldNotBeRead(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := &session{client: fakeClient(t, tt.funcs), tracker: lag.NewTracker(lag.Options{}), clock: clock.RealClock{}, unread: map[source]string{}}
 			s.read(t.Context())
-			if text := strings.Join(s.notSeen(tuner.Evidence{}), "\n"); !strings.Contains(text, tt.want) {
+			if text := strings.Join(s.limits().notSeen(tuner.Evidence{}), "\n"); !strings.Contains(text, tt.want) {
 				t.Errorf("not seen:\n%s\nwant %q", text, tt.want)
 			}
 		})
@@ -484,7 +485,7 @@ func TestMissingKindsAreAskedForOnce(t *testing.T) {
 	s := &session{client: c, tracker: lag.NewTracker(lag.Options{}), clock: clock.RealClock{}, unread: map[source]string{}}
 	s.read(t.Context())
 	s.read(t.Context())
-	for _, text := range s.notSeen(tuner.Evidence{}) {
+	for _, text := range s.limits().notSeen(tuner.Evidence{}) {
 		if strings.Contains(text, "EndpointSyncNodes") {
 			t.Errorf("not seen mentions %q: the operator need not be installed", text)
 		}
@@ -556,24 +557,24 @@ func TestRunningFlagsAndTheirSource(t *testing.T) {
 		"a person's word comes first": {
 			readings{nodes: []v1alpha1.EndpointSyncNode{leader}},
 			v1alpha1.Flags{KubeAPIQPS: 40},
-			running{v1alpha1.Flags{KubeAPIQPS: 40}.Or(v1alpha1.DefaultFlags()), "given with --current; the rest are upstream's defaults, assumed", true},
+			running{v1alpha1.Flags{KubeAPIQPS: 40}.Or(v1alpha1.DefaultFlags()), "given with --current; the rest are upstream's defaults, assumed", trace.FromGiven, true},
 		},
 		"then the agent on the leader": {
 			readings{nodes: []v1alpha1.EndpointSyncNode{{}, leader}, flagz: &v1alpha1.Flags{}},
 			v1alpha1.Flags{},
-			running{tuned, "read by the agent on node cp-2, which leads", false},
+			running{tuned, "read by the agent on node cp-2, which leads", trace.FromAgent, false},
 		},
 		"then the process itself": {
 			readings{flagz: &tuned, flagzURL: "https://kcm", pods: []corev1.Pod{raised}},
 			v1alpha1.Flags{},
-			running{tuned, "read from https://kcm", false},
+			running{tuned, "read from https://kcm", trace.FromProcess, false},
 		},
 		"then the leader's Pod": {
 			readings{pods: []corev1.Pod{*kcmPod("cp-1"), raised}, holder: "cp-2_uuid"},
 			v1alpha1.Flags{},
 			running{
 				v1alpha1.Flags{KubeAPIQPS: 50, KubeAPIBurst: 60}.Or(v1alpha1.DefaultFlags()),
-				"the command of Pod kube-system/kube-controller-manager-cp-2.example.com, which leads", false,
+				"the command of Pod kube-system/kube-controller-manager-cp-2.example.com, which leads", trace.FromPod, false,
 			},
 		},
 		"Pods that differ, leader unknown": {
@@ -581,13 +582,13 @@ func TestRunningFlagsAndTheirSource(t *testing.T) {
 			v1alpha1.Flags{},
 			running{
 				v1alpha1.DefaultFlags(),
-				"the command of Pod kube-system/kube-controller-manager-cp-1; the Pods differ and it is not known which one leads", true,
+				"the command of Pod kube-system/kube-controller-manager-cp-1; the Pods differ and it is not known which one leads", trace.FromPod, true,
 			},
 		},
 		"nothing at all": {
 			readings{},
 			v1alpha1.Flags{},
-			running{v1alpha1.DefaultFlags(), "upstream's defaults, assumed: no kube-controller-manager could be read", true},
+			running{v1alpha1.DefaultFlags(), "upstream's defaults, assumed: no kube-controller-manager could be read", trace.FromDefault, true},
 		},
 	}
 	for name, tt := range tests {

@@ -31,35 +31,49 @@ const (
 	namespaceLabels  source = "the labels of namespaces"
 )
 
+// limits are what bounds what a session, or a recording of one, can know.
+type limits struct {
+	narrow     string     // which other namespaces are not watched; empty: all are
+	unread     unreadable // what could not be read, with the latest reason
+	first, now running
+}
+
+func (s *session) limits() limits {
+	l := limits{unread: s.unread, first: s.first, now: s.readings.running(s.current)}
+	if s.narrow != "" {
+		l.narrow = "other namespaces than " + s.narrow
+	}
+	return l
+}
+
 // notSeen is what a reader of the result has to know about its limits, what matters most first.
-func (s *session) notSeen(e tuner.Evidence) []string {
-	now := s.readings.running(s.current)
+func (l limits) notSeen(e tuner.Evidence) []string {
 	var out []string
 	add := func(said bool, format string, args ...any) {
 		if said {
 			out = append(out, fmt.Sprintf(format, args...))
 		}
 	}
-	add(s.narrow != "", "other namespaces than %s (no permission): their changes share kube-controller-manager's budget and are missing from the model", s.narrow)
+	add(l.narrow != "", "%s (no permission): their changes share kube-controller-manager's budget and are missing from the model", l.narrow)
 	out = append(out, blind(e.Lag)...)
-	out = append(out, s.missing(whoLeads)...)
-	add(now.assumed, "the flags that kube-controller-manager runs with: %s; cause, prediction and cost rest on that (see --current)", now.source)
-	add(now.flags != s.first.flags, "the flags changed while this measured, from %s to %s: the lag is of both", s.first.flags, now.flags)
-	out = append(out, s.missing(flagsAtURL, metricsAtURL)...)
+	out = append(out, l.missing(whoLeads)...)
+	add(l.now.assumed, "the flags that kube-controller-manager runs with: %s; cause, prediction and cost rest on that (see --current)", l.now.source)
+	add(l.now.flags != l.first.flags, "the flags changed while this measured, from %s to %s: the lag is of both", l.first.flags, l.now.flags)
+	out = append(out, l.missing(flagsAtURL, metricsAtURL)...)
 	add(len(e.Signals) < 2, "kube-controller-manager's own metrics (give --kcm-url where it can be reached): the cause is judged from the changes alone")
 	out = append(out, apart(e.Lag)...)
 	add(published(e.Lag) && !e.Lag.BoundKnown, "how late the stamps of the watches were: no error bound can be given")
-	out = append(out, s.missing(kcmPods, whatAgentsReport, whichNodes, namespaceLabels)...)
+	out = append(out, l.missing(kcmPods, whatAgentsReport, whichNodes, namespaceLabels)...)
 	return append(out,
 		"what changed before the measurement began: if kube-controller-manager was busy, its rate limit was partly spent already",
 		"what comes before and after: how long a kubelet takes to report a Pod, and kube-proxy to follow what is published")
 }
 
 // missing says why sources could not be read, of those that could not.
-func (s *session) missing(sources ...source) []string {
+func (l limits) missing(sources ...source) []string {
 	var out []string
 	for _, what := range sources {
-		if why, unread := s.unread[what]; unread {
+		if why, unread := l.unread[what]; unread {
 			out = append(out, fmt.Sprintf("%s: %s", what, why))
 		}
 	}
@@ -131,6 +145,12 @@ func apart(s lag.Summary) []string {
 		}
 	}
 	return out
+}
+
+// sourceNames are the sources as recordings name them.
+var sourceNames = map[source]string{
+	whoLeads: "Lease", flagsAtURL: "Flagz", metricsAtURL: "Metrics", kcmPods: "Pods", whatAgentsReport: "Agents",
+	whichNodes: "Nodes", namespaceLabels: "Namespaces",
 }
 
 // checkOptional asks for one object of each kind that the watches can do without, and notes what may not be read.

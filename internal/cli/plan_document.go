@@ -46,7 +46,7 @@ func planned(sit controllers.Situation, s *session) *report.Plan {
 		Assessment: report.Assess(report.Basis{
 			Scope:     report.Scope{Selected: sit.Measured != nil},
 			Objective: objective, Evidence: sit.Evidence, Verdict: c.Verdict, Bottleneck: c.Bottleneck, Decision: decision,
-			Source: now.source, Assumed: now.assumed, NotSeen: s.notSeen(sit.Evidence),
+			Source: now.source, Assumed: now.assumed, NotSeen: s.limits().notSeen(sit.Evidence),
 		}),
 		Conditions: report.Conditions(c.Conditions()),
 		Nodes:      report.Nodes(sit.Nodes),

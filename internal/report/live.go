@@ -60,6 +60,13 @@ func (l *Live) Clear() error {
 	return l.write(out)
 }
 
+// Note writes a line that stays, in place of the last update.
+func (l *Live) Note(text string) error {
+	out := l.erase()
+	l.drawn = 0
+	return l.write(out + Clean(text) + "\n")
+}
+
 // erase moves the cursor to where the last update began and clears the screen from there.
 func (l *Live) erase() string {
 	if l.drawn == 0 {
