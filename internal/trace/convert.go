@@ -90,7 +90,7 @@ func named[T ~int | ~uint8](names []string, name, what string) (T, error) {
 func toSample(s tuner.Sample) sample {
 	return sample{
 		Time: s.Time.UTC(), ProcessStart: s.ProcessStart.UTC(),
-		Writes: s.Writes, LimiterWait: s.LimiterWait, RequestTime: s.RequestTime, StaleSyncs: s.StaleSyncs,
+		Writes: s.Writes, LimiterWait: s.LimiterWait, RequestTime: s.RequestTime, StaleSyncs: s.StaleSyncs, FailedSyncs: s.FailedSyncs,
 		Endpoints: queue(s.Endpoints), EndpointSlices: queue(s.EndpointSlices),
 	}
 }
@@ -98,7 +98,7 @@ func toSample(s tuner.Sample) sample {
 func fromSample(s sample) tuner.Sample {
 	return tuner.Sample{
 		Time: s.Time, ProcessStart: s.ProcessStart,
-		Writes: s.Writes, LimiterWait: s.LimiterWait, RequestTime: s.RequestTime, StaleSyncs: s.StaleSyncs,
+		Writes: s.Writes, LimiterWait: s.LimiterWait, RequestTime: s.RequestTime, StaleSyncs: s.StaleSyncs, FailedSyncs: s.FailedSyncs,
 		Endpoints: tuner.QueueSample(s.Endpoints), EndpointSlices: tuner.QueueSample(s.EndpointSlices),
 	}
 }
@@ -112,7 +112,8 @@ func toServerSample(s tuner.ServerSample) serverSample {
 		EndpointWrites: s.EndpointWrites, EndpointWriteTime: s.EndpointWriteTime,
 		Requests: s.Requests, Refused: s.Refused,
 		Queued: s.Queued, Rejected: s.Rejected, QueueWaits: s.QueueWaits, QueueWait: s.QueueWait,
-		EtcdRequests: s.EtcdRequests, EtcdTime: s.EtcdTime,
+		EtcdWrites: s.EtcdWrites, EtcdTime: s.EtcdTime,
+		EtcdBuckets: each(s.EtcdBuckets, func(b tuner.Bucket) bucket { return bucket(b) }),
 	}
 }
 
@@ -125,7 +126,8 @@ func fromServerSample(s serverSample) tuner.ServerSample {
 		EndpointWrites: s.EndpointWrites, EndpointWriteTime: s.EndpointWriteTime,
 		Requests: s.Requests, Refused: s.Refused,
 		Queued: s.Queued, Rejected: s.Rejected, QueueWaits: s.QueueWaits, QueueWait: s.QueueWait,
-		EtcdRequests: s.EtcdRequests, EtcdTime: s.EtcdTime,
+		EtcdWrites: s.EtcdWrites, EtcdTime: s.EtcdTime,
+		EtcdBuckets: each(s.EtcdBuckets, func(b bucket) tuner.Bucket { return tuner.Bucket(b) }),
 	}
 }
 

@@ -61,6 +61,7 @@ type sample struct {
 	LimiterWait    time.Duration `json:"limiterWaitNs"`
 	RequestTime    time.Duration `json:"requestTimeNs"`
 	StaleSyncs     int64         `json:"staleSyncs,omitempty"`
+	FailedSyncs    int64         `json:"failedSyncs,omitempty"`
 	Endpoints      queue         `json:"endpoints"`
 	EndpointSlices queue         `json:"endpointSlices"`
 }
@@ -88,8 +89,9 @@ type serverSample struct {
 	Rejected          int64         `json:"rejected,omitempty"`
 	QueueWaits        int64         `json:"queueWaits,omitempty"`
 	QueueWait         time.Duration `json:"queueWaitNs,omitempty"`
-	EtcdRequests      int64         `json:"etcdRequests,omitempty"`
+	EtcdWrites        int64         `json:"etcdWrites,omitempty"`
 	EtcdTime          time.Duration `json:"etcdTimeNs,omitempty"`
+	EtcdBuckets       []bucket      `json:"etcdBuckets,omitempty"`
 }
 
 type bucket struct {

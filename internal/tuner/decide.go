@@ -3,7 +3,6 @@ package tuner
 import (
 	"fmt"
 	"math"
-	"slices"
 	"time"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
@@ -72,6 +71,12 @@ const (
 func Decide(in Inputs) Decision {
 	e := in.Evidence
 	d := Decision{CurrentCost: Cost(e.Flags)}
+	if back, due := undo(in); due {
+		return back
+	}
+	if lower, due := relax(in); due {
+		return lower
+	}
 	verdict := Verdict(e.Lag, in.Objective)
 	switch { // What is missing comes before what could be concluded without it.
 	case in.Bottleneck.Type == v1alpha1.BottleneckNoLeader:
@@ -90,6 +95,10 @@ func Decide(in Inputs) Decision {
 	case in.Bottleneck.Type != v1alpha1.BottleneckClientRateLimit && in.Bottleneck.Type != v1alpha1.BottleneckWorkers:
 		return d.hold(v1alpha1.ReasonNotTheFlags, in.Bottleneck.Message)
 	}
+	next := nextTurn(in)
+	if d.Purpose = next.purpose; next.reason != "" {
+		return d.hold(next.reason, next.message)
+	}
 	return d.size(in)
 }
 
@@ -104,7 +113,7 @@ func (d Decision) size(in Inputs) Decision {
 		return d.hold(v1alpha1.ReasonModelNotTrusted, residual.String()+"; "+calibration.Basis)
 	}
 	d.Uncapped = s.cheapest(spaceWithin(limits(), e.Flags)).flags
-	found := s.cheapest(spaceWithin(in.Bounds, e.Flags))
+	found := s.cheapest(spaceWithin(learned(in), e.Flags))
 	d.PredictedLag, d.Cost = seconds(found.lag), Cost(found.flags)
 	d.Flags = bounded(found.flags, in.Bounds)
 	figures := fmt.Sprintf("predicted %v instead of %v (objective %v) at cost %d instead of %d; %s",
@@ -114,8 +123,12 @@ func (d Decision) size(in Inputs) Decision {
 		return d.hold(v1alpha1.ReasonNoCheaperSetting, "no flag has a bound, so none may be written; "+figures)
 	case d.Flags.Within(e.Flags) || found.lag > (1-worthwhile)*d.CurrentLag.Seconds():
 		return d.hold(v1alpha1.ReasonNoCheaperSetting, "no setting within the bounds is a real gain; "+figures)
-	case slices.ContainsFunc(in.Failed, func(f v1alpha1.Flags) bool { return f.Or(e.Flags) == found.flags }):
-		return d.hold(v1alpha1.ReasonSettingFailedBefore, d.Flags.String()+" was tried and undone; "+figures)
+	}
+	if why := failedBefore(in, found.flags); why != "" {
+		return d.hold(v1alpha1.ReasonSettingFailedBefore, why+"; "+figures)
+	}
+	if guard := Guard(e, in.Guardrails); guard.Reason != "" {
+		return d.hold(guard.Reason, guard.Message+"; "+figures)
 	}
 	if why := backlog.wait(); why != "" {
 		return d.hold(v1alpha1.ReasonBacklogDraining, why+"; "+figures)

@@ -182,7 +182,7 @@ func pressureOf(samples []ServerSample) pressure {
 		p.scraped = true
 		p.write = max(p.write, mean(b.EndpointWriteTime-a.EndpointWriteTime, b.EndpointWrites-a.EndpointWrites))
 		p.wait = max(p.wait, mean(b.QueueWait-a.QueueWait, b.QueueWaits-a.QueueWaits))
-		p.etcd = max(p.etcd, mean(b.EtcdTime-a.EtcdTime, b.EtcdRequests-a.EtcdRequests))
+		p.etcd = max(p.etcd, mean(b.EtcdTime-a.EtcdTime, b.EtcdWrites-a.EtcdWrites))
 		if n := b.Requests - a.Requests; n >= minRequests {
 			p.refused = max(p.refused, float64(b.Refused-a.Refused)/float64(n))
 		}

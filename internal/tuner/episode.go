@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/endpointsync/endpoint-sync-operator/internal/kcm"
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 )
 
@@ -24,7 +25,7 @@ func Remember(book []Episode, e Evidence, o Objective) []Episode {
 	}
 	if complete(e.Flags) {
 		model := Calibrate(e).Parameters
-		for _, changes := range episodesOf(e.Demand.Changes) {
+		for _, changes := range episodesOf(usable(e.Demand.Changes)) {
 			seen := compact(e.Demand.Start, changes)
 			seen.Flags, seen.Model, seen.Lag = e.Flags, model, lagOf(changes, o.Percentile)
 			candidates = insert(candidates, rate(seen, o))
@@ -102,30 +103,10 @@ func worstOfDays(all []rated) []rated {
 	return out
 }
 
-// episodesOf cuts changes, in order of time, where nothing changed for episodeGap. Those whose time is not known, or
-// that met a hand-over, are left out.
-func episodesOf(changes []lag.Change) [][]lag.Change {
-	counted := make([]lag.Change, 0, len(changes))
-	for _, c := range changes {
-		if !c.Startup && !c.HandOver {
-			counted = append(counted, c)
-		}
-	}
-	var out [][]lag.Change
-	first := 0
-	for i := range counted {
-		if i+1 == len(counted) || counted[i+1].At-counted[i].At >= episodeGap {
-			out = append(out, counted[first:i+1])
-			first = i + 1
-		}
-	}
-	return out
-}
-
 // compact keeps of changes what a replay takes: when which Service changed, in which direction, and which APIs that
-// concerned, to the millisecond. Of more than maxArrivals, the run of them that took the least time.
+// concerned, to the millisecond. Of more than maxSearched, the run of them that took the least time.
 func compact(start time.Time, changes []lag.Change) Episode {
-	changes = heaviest(changes)
+	changes = densest(changes, maxSearched)
 	first := changes[0].At.Truncate(time.Millisecond)
 	e := Episode{Start: start.Add(first)}
 	e.Demand.Start = e.Start
@@ -133,7 +114,7 @@ func compact(start time.Time, changes []lag.Change) Episode {
 	for _, c := range changes {
 		n, known := numbers[c.Service]
 		if !known {
-			n = int32(len(numbers)) //nolint:gosec // bounded by maxArrivals
+			n = int32(len(numbers)) //nolint:gosec // bounded by maxSearched
 			numbers[c.Service] = n
 		}
 		e.Demand.Changes = append(e.Demand.Changes, lag.Change{
@@ -165,23 +146,23 @@ func sortChanges(changes []lag.Change) {
 
 // lagOf is the lag at the percentile in the worst row.
 func lagOf(changes []lag.Change, percentile float64) time.Duration {
-	rows := map[lag.Direction]*[apis][]float64{}
+	rows := map[lag.Direction]*[kcm.APIs][]float64{}
 	for _, c := range changes {
 		row := rows[c.Direction]
 		if row == nil {
-			row = &[apis][]float64{}
+			row = &[kcm.APIs][]float64{}
 			rows[c.Direction] = row
 		}
 		if kept(c.SliceClass) == lag.Closed {
-			row[sliceAPI] = append(row[sliceAPI], c.SliceLag.Seconds())
+			row[kcm.EndpointSlices] = append(row[kcm.EndpointSlices], c.SliceLag.Seconds())
 		}
 		if kept(c.EndpointsClass) == lag.Closed {
-			row[endpointsAPI] = append(row[endpointsAPI], c.EndpointsLag.Seconds())
+			row[kcm.Endpoints] = append(row[kcm.Endpoints], c.EndpointsLag.Seconds())
 		}
 	}
 	longest := 0.0
 	for _, row := range rows {
-		longest = max(longest, quantile(row[sliceAPI], percentile), quantile(row[endpointsAPI], percentile))
+		longest = max(longest, quantile(row[kcm.EndpointSlices], percentile), quantile(row[kcm.Endpoints], percentile))
 	}
 	return seconds(longest)
 }

@@ -150,7 +150,7 @@ func (f episodeForm) episode() (Episode, error) {
 		at := int64(0)
 		for i := 0; i+1 < len(curve); i += 2 {
 			change, valid := changeOf(curve[i+1])
-			if !valid || curve[i] < 0 || curve[i] > lookBack.Milliseconds() || len(e.Demand.Changes) == maxArrivals {
+			if !valid || curve[i] < 0 || curve[i] > lookBack.Milliseconds() || len(e.Demand.Changes) == maxSearched {
 				return Episode{}, errForm
 			}
 			if at += curve[i]; at > lookBack.Milliseconds() {

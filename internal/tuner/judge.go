@@ -32,15 +32,15 @@ const (
 	undoPatience = 5 * time.Minute
 )
 
-// Load is how much demand a figure rests on. Changes of a hand-over, and from before the recording, are no part of it.
-type Load struct {
+// Workload is how much demand a figure rests on. Changes of a hand-over, and from before the recording, are no part of it.
+type Workload struct {
 	// Changes is how many there were, Peak the most of them in ten seconds.
 	Changes, Peak int
 }
 
-// LoadOf measures demand.
-func LoadOf(d lag.Demand) Load {
-	var l Load
+// WorkloadOf measures demand.
+func WorkloadOf(d lag.Demand) Workload {
+	var l Workload
 	times := make([]time.Duration, 0, len(d.Changes))
 	for _, c := range d.Changes {
 		if c.Startup || c.HandOver {
@@ -56,18 +56,18 @@ func LoadOf(d lag.Demand) Load {
 }
 
 // covers reports whether the load is comparable with the other, or heavier.
-func (l Load) covers(other Load) bool {
+func (l Workload) covers(other Workload) bool {
 	return float64(l.Changes) >= comparableShare*float64(other.Changes) &&
 		float64(l.Peak) >= comparableShare*float64(other.Peak)
 }
 
 // outgrows reports whether the load is so much heavier than the other that what was sized for that is not to blame.
-func (l Load) outgrows(other Load) bool {
+func (l Workload) outgrows(other Workload) bool {
 	return float64(l.Changes) > shiftShare*float64(other.Changes) || float64(l.Peak) > shiftShare*float64(other.Peak)
 }
 
 // String is the load for a person.
-func (l Load) String() string {
+func (l Workload) String() string {
 	return fmt.Sprintf("%s, %d in ten seconds", counted(l.Changes, "change"), l.Peak)
 }
 
@@ -77,9 +77,9 @@ func (l Load) String() string {
 // cannot be compared, the lag is held against the model's, for the same demand under the flags from before; where the
 // model does not reproduce what was measured either, nothing is said.
 func Judge(r Revision, e Evidence, o Objective) (Effect, time.Duration) {
-	verdict, load := Verdict(e.Lag, o), LoadOf(e.Demand)
+	verdict, load := Verdict(e.Lag, o), WorkloadOf(e.Demand)
 	quantile := atLeast(verdict.Row, o.Percentile)
-	comparable := load.covers(r.Load)
+	comparable := load.covers(r.Workload)
 	switch {
 	case load.Changes < o.MinSamples || verdict.Outcome == Inconclusive:
 		return EffectPending, 0
@@ -92,7 +92,7 @@ func Judge(r Revision, e Evidence, o Objective) (Effect, time.Duration) {
 	}
 	fell := func(before time.Duration) bool { return float64(quantile.Value) <= (1-worthwhile)*float64(before) }
 	switch {
-	case r.Before > 0 && !fell(r.Before) && r.Load.covers(load):
+	case r.Before > 0 && !fell(r.Before) && r.Workload.covers(load):
 		return EffectNone, quantile.Value
 	case quantile.LowerBound: // It may still rise.
 		return EffectPending, 0
@@ -157,7 +157,7 @@ func Settle(past []Revision, e Evidence, o Objective, harm string) []Revision {
 		return out
 	}
 	r := &out[newest]
-	if r.Met.IsZero() && Verdict(e.Lag, o).Outcome == Met && LoadOf(e.Demand).covers(r.Load) {
+	if r.Met.IsZero() && Verdict(e.Lag, o).Outcome == Met && WorkloadOf(e.Demand).covers(r.Workload) {
 		r.Met = e.Now
 	}
 	switch {
@@ -284,25 +284,19 @@ func similar(a, b v1alpha1.Flags) bool {
 	return true
 }
 
-// learned is the bounds with the ceilings that harm has taught: a flag that was raised by a revision that did harm stays
-// below the middle between what it was and what it was raised to, for as long as the failure counts.
+// learned is the bounds with the ceilings that harm has taught.
 func learned(in Inputs) v1alpha1.Bounds {
 	b := in.Bounds
-	lower := func(low, high *int32, from, to int32) {
-		if *high > 0 && to > from {
-			*high = max(*low, min(*high, from+(to-from)/2))
+	ceiling, _ := Ceiling(failures(in), in.Evidence.Now)
+	lower := func(low, high *int32, most int32) {
+		if *high > 0 && most > 0 {
+			*high = max(*low, min(*high, most))
 		}
 	}
-	for _, r := range failures(in) {
-		if r.Effect != EffectHarmed {
-			continue
-		}
-		lower(&b.KubeAPIQPS.Min, &b.KubeAPIQPS.Max, r.From.KubeAPIQPS, r.To.KubeAPIQPS)
-		lower(&b.KubeAPIBurst.Min, &b.KubeAPIBurst.Max, r.From.KubeAPIBurst, r.To.KubeAPIBurst)
-		lower(&b.ConcurrentEndpointSyncs.Min, &b.ConcurrentEndpointSyncs.Max, r.From.ConcurrentEndpointSyncs, r.To.ConcurrentEndpointSyncs)
-		lower(&b.ConcurrentServiceEndpointSyncs.Min, &b.ConcurrentServiceEndpointSyncs.Max,
-			r.From.ConcurrentServiceEndpointSyncs, r.To.ConcurrentServiceEndpointSyncs)
-	}
+	lower(&b.KubeAPIQPS.Min, &b.KubeAPIQPS.Max, ceiling.KubeAPIQPS)
+	lower(&b.KubeAPIBurst.Min, &b.KubeAPIBurst.Max, ceiling.KubeAPIBurst)
+	lower(&b.ConcurrentEndpointSyncs.Min, &b.ConcurrentEndpointSyncs.Max, ceiling.ConcurrentEndpointSyncs)
+	lower(&b.ConcurrentServiceEndpointSyncs.Min, &b.ConcurrentServiceEndpointSyncs.Max, ceiling.ConcurrentServiceEndpointSyncs)
 	return b
 }
 
@@ -318,18 +312,18 @@ type turn struct {
 // which they were sized for, or the load has outgrown that.
 func nextTurn(in Inputs) turn {
 	r, ours := running(in.Past, in.Evidence.Flags)
-	load := LoadOf(in.Evidence.Demand)
+	load := WorkloadOf(in.Evidence.Demand)
 	switch {
 	case !ours || !r.raises() || r.failed():
 		return turn{purpose: PurposeRaise}
 	case r.Effect == EffectPending:
 		return turn{reason: v1alpha1.ReasonTooFewSamples, message: fmt.Sprintf(
-			"revision %d is not judged yet: %s since, it was sized for %s", r.Number, load, r.Load)}
+			"revision %d is not judged yet: %s since, it was sized for %s", r.Number, load, r.Workload)}
 	case !r.Met.IsZero():
 		return turn{purpose: PurposeRaise}
 	case r.Purpose == PurposeRaise:
 		return turn{purpose: PurposeCorrect}
-	case load.outgrows(r.Load):
+	case load.outgrows(r.Workload):
 		return turn{purpose: PurposeRaise}
 	}
 	return turn{reason: v1alpha1.ReasonBoundReached, message: fmt.Sprintf(

@@ -118,23 +118,6 @@ func hardest(d lag.Demand, maxLag time.Duration) lag.Demand {
 	return out
 }
 
-// neededRate is about how many writes per second an episode asks for: the largest of A(τ)/(τ+X) over some lengths of
-// time τ, with A(τ) the most changes within τ and X the lag that is allowed.
-func neededRate(changes []lag.Change, maxLag time.Duration) float64 {
-	most := 0.0
-	for _, within := range []time.Duration{time.Second, 5 * time.Second, 20 * time.Second, time.Minute, 5 * time.Minute} {
-		n := 0
-		for i, first := 0, 0; i < len(changes); i++ {
-			for changes[i].At-changes[first].At > within {
-				first++
-			}
-			n = max(n, i-first+1)
-		}
-		most = max(most, float64(n)/(within+maxLag).Seconds())
-	}
-	return most
-}
-
 // densest returns the changes, or the run of n of them that took the least time.
 func densest(changes []lag.Change, n int) []lag.Change {
 	if len(changes) <= n {

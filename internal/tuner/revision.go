@@ -20,8 +20,8 @@ type Revision struct {
 	// Before is the lag that was measured under From, Predicted the model's under To, and Achieved what was measured
 	// under To, each at the objective's percentile in the worst row. Achieved is zero until it is known.
 	Before, Predicted, Achieved time.Duration
-	// Load is the demand that Before was measured on.
-	Load Load
+	// Workload is the demand that Before was measured on.
+	Workload Workload
 	// Met is when the objective was first met under To, at a load like that; zero if it was not.
 	Met time.Time
 	// Harm says which guardrail was breached, where Effect is EffectHarmed.
