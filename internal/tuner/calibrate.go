@@ -45,6 +45,8 @@ const (
 	maxBase     = 2 * time.Second
 	maxDelay    = 50 * time.Millisecond
 	minCapacity = 50.0
+	minPodWork  = 0.25
+	maxPodWork  = 2.0
 )
 
 // Calibrate takes the model's parameters from what was seen under the running flags. What a run at low rates cannot
@@ -80,6 +82,12 @@ func Calibrate(e Evidence) Calibration {
 	}
 	if quiet.latency > 0 {
 		c.Delay = clamp(first-c.Base, 0, maxDelay)
+	}
+	if busy := busiestServer(e); busy.latency.Seconds() >= loadContrast*c.Base.Seconds() {
+		c.Capacity, c.PodWork, c.Writers = max(busy.capacity(c.Base), seenReserve*seen, minCapacity), clamp(busy.podWork, minPodWork, maxPodWork), 0
+		c.PodLatency = time.Duration(c.PodWork * float64(c.Base))
+		capacityBasis = fmt.Sprintf("with %.0f requests in hand the API server took %v for a write, so it takes %.0f/s",
+			busy.inFlight, rounded(busy.latency), c.Capacity)
 	}
 	c.Basis = fmt.Sprintf("a quiet write takes %v %s; %s", c.Base.Round(100*time.Microsecond), baseBasis, capacityBasis)
 	return c
