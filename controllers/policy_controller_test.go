@@ -157,7 +157,7 @@ func TestEnforceRollsOutOnceAndReports(t *testing.T) {
 
 	told := b.node(t).Spec
 	if *told.Revision != 1 || told.Action != v1alpha1.ActionApply || told.Flags.KubeAPIQPS == 0 {
-		t.Fatalf("node was told %+v, want revision 1 with flags", told)
+		t.Fatalf("node was told %+v, want revision 1 with flags; conditions %+v", told, b.policy(t).Status.Conditions)
 	}
 	p := b.policy(t)
 	wantCondition(t, p, v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonRolloutStarted)
