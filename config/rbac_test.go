@@ -75,6 +75,7 @@ func TestWhoMayWriteWhat(t *testing.T) {
 	want := map[string][]string{
 		agent: {"patch endpointsyncnodes/status", "update endpointsyncnodes/status"},
 		controller: {
+			"create configmaps in endpoint-sync-system",
 			"create endpointsyncnodes",
 			"create events in default",
 			"create events in endpoint-sync-system",
@@ -89,6 +90,7 @@ func TestWhoMayWriteWhat(t *testing.T) {
 			"patch events in endpoint-sync-system",
 			"patch events in endpoint-sync-system",
 			"patch leases [endpoint-sync-controller endpoint-sync-rollout] in endpoint-sync-system",
+			"update configmaps [endpoint-sync-episodes] in endpoint-sync-system",
 			"update endpointsyncnodes",
 			"update endpointsyncpolicies/status",
 			"update leases [endpoint-sync-controller endpoint-sync-rollout] in endpoint-sync-system",

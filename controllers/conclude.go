@@ -36,6 +36,9 @@ type Situation struct {
 	Evidence tuner.Evidence
 	Now      time.Time
 
+	// Episodes are the worst of the last week, which a lower setting must cope with.
+	Episodes []tuner.Episode
+
 	// Guardrails are GuardrailsOf the spec as it was written, without defaults.
 	Guardrails tuner.Guardrails
 }
@@ -47,9 +50,11 @@ type Conclusion struct {
 	Verdict    tuner.Judgement
 	Bottleneck tuner.Bottleneck
 	Standing   tuner.Standing // of the API server
-	Decision   tuner.Decision
-	Step       rollout.Step
-	Target     rollout.Target // of Step
+	// Past are the policy's changes of flags, newest first, with what this pass's evidence tells of them.
+	Past     []tuner.Revision
+	Decision tuner.Decision
+	Step     rollout.Step
+	Target   rollout.Target // of Step
 }
 
 // Conclude says what is the matter and what to do next. It is a pure function: the same situation gives the same
@@ -73,9 +78,11 @@ func Conclude(s Situation) Conclusion {
 		c.Step = idle(plan, s.Now, v1alpha1.ReasonObserving, "spec.mode is Observe: nothing is decided and nothing is written")
 		return c
 	}
+	c.Past = settled(s, objective)
 	c.Decision = tuner.Decide(tuner.Inputs{
 		Objective: objective, Bounds: s.Policy.Spec.Bounds, Evidence: s.Evidence, Bottleneck: c.Bottleneck,
-		Failed: failedFlags(s), Guardrails: s.Guardrails,
+		Failed: failedFlags(s), Guardrails: s.Guardrails, Past: c.Past, Episodes: s.Episodes,
+		Relax: s.Policy.Spec.Rollout.Relax == v1alpha1.RelaxAfterQuiet,
 	})
 	if s.Policy.Spec.Mode == v1alpha1.ModeRecommend {
 		c.Step = idle(plan, s.Now, v1alpha1.ReasonRecommended, "spec.mode is Recommend: nothing is written")
@@ -125,7 +132,9 @@ func (c Conclusion) enforce(s Situation, plan rollout.Plan) Conclusion {
 		}
 		return c
 	case c.Target == (rollout.Target{}):
-		c.Target = rollout.Target{Action: v1alpha1.ActionApply, Flags: c.Decision.Flags}
+		c.Target = rollout.Target{
+			Action: v1alpha1.ActionApply, Flags: c.Decision.Flags, Exempt: c.Decision.Purpose == tuner.PurposeUndo,
+		}
 	}
 	plan.Target = c.Target
 	c.Step = rollout.Next(plan, s.Now)
@@ -190,9 +199,6 @@ func notImplemented(spec v1alpha1.EndpointSyncPolicySpec) []string {
 	var set []string
 	if len(spec.Rollout.MaintenanceWindows) > 0 {
 		set = append(set, "spec.rollout.maintenanceWindows")
-	}
-	if spec.Rollout.Relax == v1alpha1.RelaxAfterQuiet {
-		set = append(set, "spec.rollout.relax: AfterQuiet")
 	}
 	if spec.Persistence == v1alpha1.PersistenceKubeadmConfig {
 		set = append(set, "spec.persistence: KubeadmConfig")

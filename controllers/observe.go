@@ -52,6 +52,9 @@ func (r *PolicyReconciler) observe(ctx context.Context, s Situation) (Situation,
 	} else {
 		s.Evidence.Leader = leaderlessness(nodes)
 	}
+	if s.Synced && s.InCharge == s.Policy.Name {
+		s.Episodes = r.Episodes.with(ctx, s.Evidence, ObjectiveOf(s.Policy.Spec.Objective))
+	}
 	return s, nil
 }
 

@@ -39,9 +39,11 @@ type PolicyReconciler struct {
 	Tracker *lag.Tracker
 	Signals *signalLog
 	Server  *serverLog // nil: the API server's health is not known
-	Metrics *metrics.Set
-	Events  events.EventRecorder
-	Synced  func() bool // whether the tracker has seen the initial state
+	// Episodes are the worst of the last week; nil: none are remembered.
+	Episodes *episodeBook
+	Metrics  *metrics.Set
+	Events   events.EventRecorder
+	Synced   func() bool // whether the tracker has seen the initial state
 
 	finals sync.Map // name of a deleted policy to its v1alpha1.DeletionPolicy
 }
@@ -68,6 +70,7 @@ func (r *PolicyReconciler) Reconcile(ctx context.Context, req ctrl.Request) (_ c
 	if p.Handed, err = r.act(ctx, p); err != nil {
 		return ctrl.Result{}, fmt.Errorf("act: %w", err)
 	}
+	r.Episodes.save(ctx)
 	return ctrl.Result{RequeueAfter: p.interval()}, nil
 }
 

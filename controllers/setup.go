@@ -41,7 +41,7 @@ const (
 type Options struct {
 	Clock          clock.PassiveClock
 	LeaderElect    bool
-	Namespace      string // of the operator's own Lease
+	Namespace      string // of the operator's own Lease and ConfigMap
 	MetricsAddress string // "0": none
 	ProbeAddress   string // "0": none
 	TLS            []func(*tls.Config)
@@ -94,6 +94,9 @@ func Run(ctx context.Context, cfg *rest.Config, opts Options) error {
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Clock: opts.Clock,
 		Tracker: tracker, Signals: signals, Server: server.log, Metrics: figures,
 		Events: mgr.GetEventRecorder("endpoint-sync-controller"), Synced: feed.Synced,
+		Episodes: &episodeBook{
+			client: mgr.GetClient(), live: mgr.GetAPIReader(), clock: opts.Clock, namespace: opts.Namespace,
+		},
 	}
 	if err := policies.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("set up the policy reconciler: %w", err)

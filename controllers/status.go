@@ -70,10 +70,15 @@ func lines(texts []string) []string {
 
 // figures is what a pass tells of a policy besides its status.
 func figures(next v1alpha1.EndpointSyncPolicyStatus, p pass) metrics.Policy {
-	return metrics.Policy{
+	out := metrics.Policy{
 		MaxLag: ObjectiveOf(p.Policy.Spec.WithDefaults().Objective).MaxLag, Outcome: p.Verdict.Outcome,
 		Running: p.Evidence.Flags, Recommended: next.Recommended.Flags, Standing: p.Standing,
 	}
+	if len(next.History) > 0 {
+		out.PredictedLag, _ = next.History[0].PredictedLag.Value()
+		out.AchievedLag, _ = next.History[0].AchievedLag.Value()
+	}
+	return out
 }
 
 // setConditions sets all four conditions, always, so that `kubectl wait --for=condition=…=false` works.
@@ -221,6 +226,7 @@ func history(before []v1alpha1.HistoryEntry, p pass) []v1alpha1.HistoryEntry {
 	}
 	for i := range next {
 		complete(&next[i], p)
+		judged(&next[i], p.Past)
 	}
 	if len(next) > 0 && speaksOf(p, next[0]) {
 		next[0].After = LagStatus(p.Evidence.Lag)
@@ -229,23 +235,29 @@ func history(before []v1alpha1.HistoryEntry, p pass) []v1alpha1.HistoryEntry {
 }
 
 func entry(p pass, revision int64) v1alpha1.HistoryEntry {
+	objective, size := ObjectiveOf(p.Policy.Spec.Objective), tuner.WorkloadOf(p.Evidence.Demand)
 	e := v1alpha1.HistoryEntry{
 		Revision: revision, Time: metav1.NewTime(p.Now), From: p.Evidence.Flags, To: p.Target.Flags,
-		Bottleneck: p.Bottleneck.Type, PredictedLag: predicted(p.Decision), Before: LagStatus(p.Evidence.Lag),
+		Bottleneck: p.Bottleneck.Type, PredictedLag: duration(p.Decision.PredictedLag), Before: LagStatus(p.Evidence.Lag),
+		KCMVersion: p.Evidence.Version, PolicyGeneration: p.Policy.Generation,
+		MeasuredLag: duration(tuner.Before(p.Verdict, objective, p.Decision.CurrentLag)),
+		Load:        v1alpha1.Load{Changes: new(int64(size.Changes)), Peak: new(int64(size.Peak))},
 	}
 	for _, n := range p.Nodes {
 		if value(n.Spec.Revision) == revision {
 			e.To = n.Spec.Flags
 		}
 	}
+	e.Purpose = purposeOf(e, p)
 	return e
 }
 
-func predicted(d tuner.Decision) v1alpha1.Duration {
-	if d.PredictedLag <= 0 {
+// duration is empty where there is none.
+func duration(d time.Duration) v1alpha1.Duration {
+	if d <= 0 {
 		return ""
 	}
-	return v1alpha1.DurationOf(d.PredictedLag)
+	return v1alpha1.DurationOf(d)
 }
 
 // complete copies how a change ended from the node that made it.
@@ -324,6 +336,9 @@ func transitions(before, after v1alpha1.EndpointSyncPolicyStatus) []occurrence {
 		case before.History[i].Outcome != e.Outcome:
 			out = append(out, ended(e))
 		}
+		if i >= 0 && before.History[i].Effect != e.Effect && e.Effect != "" {
+			out = append(out, effected(e))
+		}
 	}
 	if reason, changed := newReason(before, after, v1alpha1.ConditionStalled); changed && reason.Status == metav1.ConditionTrue {
 		out = append(out, occurrence{corev1.EventTypeWarning, reason.Reason, "Stall", reason.Message})
@@ -333,6 +348,22 @@ func transitions(before, after v1alpha1.EndpointSyncPolicyStatus) []occurrence {
 	}
 	return out
 }
+
+// effected says what came of a change.
+func effected(e v1alpha1.HistoryEntry) occurrence {
+	kind := corev1.EventTypeNormal
+	if e.Effect == v1alpha1.EffectNoGain || e.Effect == v1alpha1.EffectHarmed {
+		kind = corev1.EventTypeWarning
+	}
+	text := fmt.Sprintf("Revision %d: lag %s before it, %s predicted, %s achieved",
+		e.Revision, orUnknown(e.MeasuredLag), orUnknown(e.PredictedLag), orUnknown(e.AchievedLag))
+	if e.Harm != "" {
+		text += "; " + e.Harm
+	}
+	return occurrence{kind, string(e.Effect), "Judge", bounded(text)}
+}
+
+func orUnknown(d v1alpha1.Duration) string { return cmp.Or(string(d), "unknown") }
 
 func ended(e v1alpha1.HistoryEntry) occurrence {
 	kind := corev1.EventTypeNormal

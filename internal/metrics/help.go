@@ -47,6 +47,10 @@ const (
 		"server's queues in the same time. More than 0.2 of spec.guardrails.maxMutatingLatency stops a raise."
 	helpGuardrail = "Whether the API server is beyond a limit of the policy's spec.guardrails (1), so that nothing is raised, or not " +
 		"(0). Absent while too little is known of it, and from replicas that do not lead."
+	helpPredicted = "Lag that the model predicted for the last change of flags, at the percentile of the policy's objective. Absent " +
+		"where there was none."
+	helpAchieved = "Lag that was measured after the last change of flags, at the percentile of the policy's objective, when its effect " +
+		"was judged. Absent until then."
 	helpFlag = "Flags of kube-controller-manager that the operator sizes, as its leader runs with them (setting running) and as they " +
 		"would have met the policy's objective (recommended). Absent where they are not known."
 )

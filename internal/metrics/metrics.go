@@ -171,7 +171,8 @@ func counters(name, help string, labels ...string) *prometheus.CounterVec {
 func (s *Set) Register(registry prometheus.Registerer, tracker *lag.Tracker, clk clock.PassiveClock) error {
 	for _, c := range []prometheus.Collector{
 		s.lags, s.changes, s.marked, s.drifts, s.starts, s.processing,
-		s.policies.objective, s.policies.met, s.policies.flags, s.policies.guardrail, s.server, newState(tracker, clk, s),
+		s.policies.objective, s.policies.met, s.policies.flags, s.policies.guardrail,
+		s.policies.predicted, s.policies.achieved, s.server, newState(tracker, clk, s),
 	} {
 		if err := registry.Register(c); err != nil {
 			return fmt.Errorf("register the operator's metrics: %w", err)

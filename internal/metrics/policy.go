@@ -23,13 +23,16 @@ type Policy struct {
 	// Running are the flags of the kube-controller-manager that leads, and Recommended those that would have met the
 	// objective. A zero field is not told.
 	Running, Recommended v1alpha1.Flags
+	// PredictedLag is the model's for the last change of flags, AchievedLag what was measured after it, each at the
+	// objective's percentile. Zero is not told.
+	PredictedLag, AchievedLag time.Duration
 	// Standing is how the API server stands against the policy's guardrails.
 	Standing tuner.Standing
 }
 
 // policies are the figures of each policy, by its name.
 type policies struct {
-	objective, met, flags, guardrail *prometheus.GaugeVec
+	objective, met, flags, guardrail, predicted, achieved *prometheus.GaugeVec
 }
 
 func newPolicies() policies {
@@ -41,6 +44,8 @@ func newPolicies() policies {
 		met:       gauges("policy_objective_met", helpMet, labelPolicy),
 		flags:     gauges("policy_flag", helpFlag, labelPolicy, labelFlag, labelSetting),
 		guardrail: gauges("policy_guardrail_breached", helpGuardrail, labelPolicy),
+		predicted: gauges("predicted_lag_seconds", helpPredicted, labelPolicy),
+		achieved:  gauges("achieved_lag_seconds", helpAchieved, labelPolicy),
 	}
 }
 
@@ -63,8 +68,18 @@ func (s *Set) SetPolicy(name string, p Policy) {
 	default:
 		s.policies.guardrail.DeleteLabelValues(name)
 	}
+	setLag(s.policies.predicted, name, p.PredictedLag)
+	setLag(s.policies.achieved, name, p.AchievedLag)
 	s.setFlags(name, settingRunning, p.Running)
 	s.setFlags(name, settingRecommended, p.Recommended)
+}
+
+func setLag(gauge *prometheus.GaugeVec, policy string, lag time.Duration) {
+	if lag <= 0 {
+		gauge.DeleteLabelValues(policy)
+		return
+	}
+	gauge.WithLabelValues(policy).Set(lag.Seconds())
 }
 
 func (s *Set) setFlags(policy, setting string, flags v1alpha1.Flags) {
@@ -79,7 +94,7 @@ func (s *Set) setFlags(policy, setting string, flags v1alpha1.Flags) {
 
 // DeletePolicy ends what is told of a policy.
 func (s *Set) DeletePolicy(name string) {
-	for _, v := range []*prometheus.GaugeVec{s.policies.objective, s.policies.met, s.policies.flags, s.policies.guardrail} {
+	for _, v := range []*prometheus.GaugeVec{s.policies.objective, s.policies.met, s.policies.flags, s.policies.guardrail, s.policies.predicted, s.policies.achieved} {
 		v.DeletePartialMatch(prometheus.Labels{labelPolicy: name})
 	}
 }

@@ -47,6 +47,8 @@ func (n Node) InFlight() bool {
 type Target struct {
 	Action v1alpha1.Action
 	Flags  v1alpha1.Flags
+	// Exempt says that it is a step back, which neither the cooldown nor the restart budget may hold up.
+	Exempt bool
 }
 
 // toldTo says whether the target was the node's last instruction and its change has ended.
@@ -99,7 +101,7 @@ type Step struct {
 
 // Next returns the next step towards the target. At most one node is in flight at any time; standbys come first and
 // the leader last, so that a rollout costs one hand-over; nothing starts while a node is unhealthy, unknown, or has
-// rejected the target. Restoring is not held up by the cooldown or the restart budget.
+// rejected the target. Restoring, and any other step back, is not held up by the cooldown or the restart budget.
 func Next(p Plan, now time.Time) Step {
 	for _, n := range p.Nodes {
 		if n.InFlight() {
@@ -225,7 +227,7 @@ func reported(n Node) string {
 // allowance holds while the cooldown runs or the restart budget is spent. The nodes after the first of a rollout are
 // not subject to the cooldown: they belong to the change that started it.
 func allowance(p Plan, pending []Node, now time.Time) (Step, bool) {
-	if p.Target.Action == v1alpha1.ActionRestore {
+	if p.Target.Action == v1alpha1.ActionRestore || p.Target.Exempt {
 		return Step{}, false
 	}
 	var last time.Time

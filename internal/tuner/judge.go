@@ -71,6 +71,17 @@ func (l Workload) String() string {
 	return fmt.Sprintf("%s, %d in ten seconds", counted(l.Changes, "change"), l.Peak)
 }
 
+// Before is the lag that a decision rests on, at the objective's percentile in the row that decided the verdict: as it
+// was measured or, where that is a lower bound because changes are still open, as the model has it once they are
+// published, if that is more.
+func Before(j Judgement, o Objective, modelled time.Duration) time.Duration {
+	q := atLeast(j.Row, o.Percentile)
+	if q.LowerBound {
+		return max(q.Value, modelled)
+	}
+	return q.Value
+}
+
 // Judge says what came of a revision, by the evidence since it was committed, and the lag that was achieved at the
 // objective's percentile, in the worst row; pending, and zero, while too little has happened to tell. A raise has helped
 // if the objective is met at a comparable load, or if the lag fell by worthwhile against that before. Where the load
