@@ -112,9 +112,6 @@ func TestConclude(t *testing.T) {
 				s.Policy.Spec.Rollout.MaintenanceWindows = []v1alpha1.MaintenanceWindow{{Name: "nights"}}
 			}, v1alpha1.ReasonNotImplemented, "", "",
 		},
-		"relaxing is not implemented": {
-			func(s *Situation) { s.Policy.Spec.Rollout.Relax = v1alpha1.RelaxAfterQuiet }, v1alpha1.ReasonNotImplemented, "", "",
-		},
 		"persistence is not implemented": {
 			func(s *Situation) { s.Policy.Spec.Persistence = v1alpha1.PersistenceKubeadmConfig }, v1alpha1.ReasonNotImplemented, "", "",
 		},
@@ -221,10 +218,10 @@ func failure() v1alpha1.FailedSetting {
 
 func TestNotImplementedNamesEveryField(t *testing.T) {
 	s := valid()
-	s.Policy.Spec.Rollout.Relax = v1alpha1.RelaxAfterQuiet
+	s.Policy.Spec.Rollout.MaintenanceWindows = []v1alpha1.MaintenanceWindow{{Name: "nights"}}
 	s.Policy.Spec.Persistence = v1alpha1.PersistenceKubeadmConfig
 	got := Conclude(s).Message
-	for _, want := range []string{"spec.rollout.relax", "spec.persistence"} {
+	for _, want := range []string{"spec.rollout.maintenanceWindows", "spec.persistence"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("message %q does not name %s", got, want)
 		}

@@ -28,7 +28,7 @@ func valid() Plan {
 	}
 	return Plan{
 		Nodes:       []Node{node("a", no()), node("b", yes()), node("c", no())},
-		Target:      Target{v1alpha1.ActionApply, wanted},
+		Target:      Target{Action: v1alpha1.ActionApply, Flags: wanted},
 		Cooldown:    30 * time.Minute,
 		MaxRestarts: 6,
 		Period:      24 * time.Hour,
@@ -171,6 +171,12 @@ func TestNext(t *testing.T) {
 				p.Nodes[1].Restarts = []time.Time{start.Add(-2 * time.Hour), start.Add(-3 * time.Hour)}
 			}, Hold, "", v1alpha1.ReasonRestartBudgetSpent,
 		},
+		"a step back is not held up by budget and cooldown": {
+			func(p *Plan) {
+				p.Target.Exempt, p.MaxRestarts = true, 0
+				p.Nodes[1].Restarts = []time.Time{start.Add(-time.Minute)}
+			}, Start, "a", v1alpha1.ReasonRolloutStarted,
+		},
 		"restoring is not held up by budget and cooldown": {
 			func(p *Plan) {
 				p.Target = Target{Action: v1alpha1.ActionRestore}
@@ -244,4 +250,38 @@ func endOne(t *rapid.T, p *Plan, now time.Time) {
 			}).Draw(t, "outcome")
 		}
 	}
+}
+
+// TestOneChangePerCooldown plays a node that is asked for other flags all the time: between two starts lies the
+// cooldown, unless the later one is a step back, and no more starts than the budget allows lie in its period.
+func TestOneChangePerCooldown(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := valid()
+		p.Nodes = p.Nodes[1:2]
+		p.Cooldown = time.Duration(rapid.IntRange(1, 90).Draw(t, "cooldown")) * time.Minute
+		p.MaxRestarts = rapid.IntRange(1, 6).Draw(t, "budget")
+		now, starts := start, []time.Time(nil)
+		for range 60 {
+			now = now.Add(time.Duration(rapid.IntRange(1, 40).Draw(t, "minutes")) * time.Minute)
+			p.Target.Flags.KubeAPIQPS = rapid.Int32Range(20, 300).Draw(t, "qps")
+			p.Target.Exempt = rapid.IntRange(0, 5).Draw(t, "back") == 0
+			n := &p.Nodes[0]
+			n.Reported = now
+			step := Next(p, now)
+			if step.Kind != Start {
+				continue
+			}
+			recent := slices.DeleteFunc(slices.Clone(starts), func(at time.Time) bool { return now.Sub(at) >= p.Period })
+			if !p.Target.Exempt && len(recent) >= p.MaxRestarts {
+				t.Fatalf("restart %d within %s, want at most %d", len(recent)+1, p.Period, p.MaxRestarts)
+			}
+			if !p.Target.Exempt && len(starts) > 0 && now.Sub(starts[len(starts)-1]) < p.Cooldown {
+				t.Fatalf("a start %s after the last one, want at least %s", now.Sub(starts[len(starts)-1]), p.Cooldown)
+			}
+			starts = append(starts, now)
+			n.Revision, n.Action, n.Flags, n.Policy, n.Generation = step.Revision, p.Target.Action, p.Target.Flags, p.Policy, p.Generation
+			n.Ended, n.Finished, n.Running, n.Outcome = n.Revision, now, n.Flags, v1alpha1.OutcomeCommitted
+			n.Restarts = append(n.Restarts, now)
+		}
+	})
 }

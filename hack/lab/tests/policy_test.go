@@ -206,7 +206,7 @@ var accepted = map[string]string{
 	"every Service, said with empty selectors": "{services: {selector: {}, namespaceSelector: {}}}",
 	"guardrails, of a later release":           "{guardrails: {maxMutatingLatency: 1s, maxRejectedPercent: 1}}",
 	"windows, of a later release":              "{rollout: {maintenanceWindows: [{name: nights, schedule: 0 2 * * 1-5, duration: 2h, timeZone: Europe/Madrid}]}}",
-	"relax, of a later release":                "{rollout: {relax: AfterQuiet}}",
+	"relaxing after a quiet time":              "{rollout: {relax: AfterQuiet}}",
 	"persistence, of a later release":          "{persistence: KubeadmConfig}",
 	"Restore":                                  "{deletionPolicy: Restore}",
 }
