@@ -72,7 +72,7 @@ func (b *episodeBook) load(ctx context.Context) {
 		log.Error(err, "Start without the worst episodes of the last week; flags are not lowered before two days have passed")
 		return
 	}
-	b.book = slices.Clone(b.stored)
+	b.book = append(slices.Clone(b.stored), b.book...) // with what was learned while it could not be read
 }
 
 func (b *episodeBook) key() client.ObjectKey {

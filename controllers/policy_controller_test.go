@@ -92,6 +92,7 @@ func publish(tracker *lag.Tracker, p lag.Pod, at time.Time) {
 func policyObject(mode v1alpha1.Mode) *v1alpha1.EndpointSyncPolicy {
 	p := valid().Policy
 	p.Spec.Mode = mode
+	p.Spec.Guardrails = v1alpha1.Guardrails{} // as it was written: nobody asked for limits
 	p.CreationTimestamp = metav1.NewTime(now.Add(-time.Hour))
 	return &p
 }

@@ -81,3 +81,30 @@ endpointsync_policy_flag{flag="kube-api-burst",policy="default",setting="recomme
 		})
 	}
 }
+
+func TestWhatAChangeWasToBringAndBrought(t *testing.T) {
+	const predicted = "# HELP endpointsync_predicted_lag_seconds " + helpPredicted + `
+# TYPE endpointsync_predicted_lag_seconds gauge
+endpointsync_predicted_lag_seconds{policy="default"} 1.5
+`
+	const achieved = "# HELP endpointsync_achieved_lag_seconds " + helpAchieved + `
+# TYPE endpointsync_achieved_lag_seconds gauge
+endpointsync_achieved_lag_seconds{policy="default"} 1.25
+`
+	s := newStage(t)
+	for _, step := range []struct {
+		told Policy
+		want string
+	}{
+		{Policy{PredictedLag: 1500 * time.Millisecond, AchievedLag: 1250 * time.Millisecond}, achieved + predicted},
+		{Policy{PredictedLag: 1500 * time.Millisecond}, predicted},
+		{Policy{}, ""},
+	} {
+		s.set.SetPolicy("default", step.told)
+		err := testutil.GatherAndCompare(s.registry, strings.NewReader(step.want),
+			"endpointsync_predicted_lag_seconds", "endpointsync_achieved_lag_seconds")
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}

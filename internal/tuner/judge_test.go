@@ -15,7 +15,7 @@ import (
 // changed is the past of a world whose flags were just raised to those that run, after an incident at the defaults.
 func changed(w world, incidentSize int) (Revision, Evidence) {
 	before := w
-	before.flags, before.demand = v1alpha1.DefaultFlags(), incident(incidentSize, 2200*time.Millisecond)
+	before.flags, before.demand, before.until = v1alpha1.DefaultFlags(), incident(incidentSize, 2200*time.Millisecond), 0
 	was := before.evidence()
 	e := w.evidence()
 	return Revision{
