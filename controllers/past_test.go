@@ -5,9 +5,8 @@ import (
 	"testing"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
@@ -15,7 +14,7 @@ import (
 )
 
 // turned feeds the bench's tracker with the incident once more, each Pod turning the other way, from a time on.
-func (b bench) turned(from time.Time, back bool) { //nolint:revive // The two ways of the same incident.
+func (b bench) turned(from time.Time, back bool) {
 	_, demand := incident()
 	pod := func(i int, c lag.Change) lag.Pod {
 		name := "pod-" + string(rune('a'+i%26)) + time.Duration(i).String()
@@ -158,7 +157,7 @@ func TestEvidenceFromBeforeAChangeJudgesNothing(t *testing.T) {
 	s.Evidence.Flags = s.Nodes[0].Status.Running
 	s.Policy.Status.History = []v1alpha1.HistoryEntry{{
 		Revision: 1, Time: metav1.NewTime(now.Add(-time.Minute)), From: v1alpha1.DefaultFlags(), To: s.Evidence.Flags,
-		MeasuredLag: "43s", Outcome: v1alpha1.OutcomeCommitted,
+		MeasuredLag: "43s", Load: v1alpha1.Load{Changes: new(int64(1000)), Peak: new(int64(1000))}, Outcome: v1alpha1.OutcomeCommitted,
 	}}
 	if got := Conclude(s).Past[0].Effect; got != tuner.EffectPending {
 		t.Errorf("effect %q by evidence from before the change, want none", got)

@@ -146,12 +146,11 @@ func sortChanges(changes []lag.Change) {
 
 // lagOf is the lag at the percentile in the worst row.
 func lagOf(changes []lag.Change, percentile float64) time.Duration {
-	rows := map[lag.Direction]*[kcm.APIs][]float64{}
+	var rows [2][kcm.APIs][]float64
 	for _, c := range changes {
-		row := rows[c.Direction]
-		if row == nil {
-			row = &[kcm.APIs][]float64{}
-			rows[c.Direction] = row
+		row := &rows[0]
+		if c.Direction == lag.DirectionRemoval {
+			row = &rows[1]
 		}
 		if kept(c.SliceClass) == lag.Closed {
 			row[kcm.EndpointSlices] = append(row[kcm.EndpointSlices], c.SliceLag.Seconds())

@@ -156,7 +156,7 @@ func (f episodeForm) episode() (Episode, error) {
 			if at += curve[i]; at > lookBack.Milliseconds() {
 				return Episode{}, errForm
 			}
-			change.At, change.Service = time.Duration(at)*time.Millisecond, int32(n) //nolint:gosec // bounded by maxUnpacked
+			change.At, change.Service = time.Duration(at)*time.Millisecond, int32(n)
 			e.Demand.Changes = append(e.Demand.Changes, change)
 		}
 		if len(curve)%2 != 0 || len(curve) == 0 {

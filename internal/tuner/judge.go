@@ -90,11 +90,11 @@ func Before(j Judgement, o Objective, modelled time.Duration) time.Duration {
 func Judge(r Revision, e Evidence, o Objective) (Effect, time.Duration) {
 	verdict, load := Verdict(e.Lag, o), WorkloadOf(e.Demand)
 	quantile := atLeast(verdict.Row, o.Percentile)
-	comparable := load.covers(r.Workload)
+	likeBefore := load.covers(r.Workload)
 	switch {
 	case load.Changes < o.MinSamples || verdict.Outcome == Inconclusive:
 		return EffectPending, 0
-	case verdict.Outcome == Met && comparable:
+	case verdict.Outcome == Met && likeBefore:
 		return EffectHelped, quantile.Value
 	case verdict.Outcome == Met:
 		return EffectPending, 0
@@ -107,7 +107,7 @@ func Judge(r Revision, e Evidence, o Objective) (Effect, time.Duration) {
 		return EffectNone, quantile.Value
 	case quantile.LowerBound: // It may still rise.
 		return EffectPending, 0
-	case r.Before > 0 && fell(r.Before) && comparable:
+	case r.Before > 0 && fell(r.Before) && likeBefore:
 		return EffectHelped, quantile.Value
 	}
 	before, trusted := lagUnder(r.From, e, o)

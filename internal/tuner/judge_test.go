@@ -186,10 +186,10 @@ func TestAnUndoneSettingIsNotTriedAgain(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			in, r := in, failed
-			tt.change(&in, &r)
-			in.Past = []Revision{undone, r}
-			d := Decide(in)
+			changed, r := in, failed
+			tt.change(&changed, &r)
+			changed.Past = []Revision{undone, r}
+			d := Decide(changed)
 			if d.Act == tt.holds || (tt.holds && d.Reason != v1alpha1.ReasonSettingFailedBefore) {
 				t.Errorf("Decide = act %v, %s (%s), want to hold: %v", d.Act, d.Reason, d.Message, tt.holds)
 			}

@@ -68,7 +68,7 @@ func relax(in Inputs) (Decision, bool) {
 // restedSince reports whether the past leaves room for lowering flags now.
 func restedSince(past []Revision, now time.Time) bool {
 	for _, r := range past {
-		age, need := now.Sub(r.Decided), time.Duration(quietFor)
+		age, need := now.Sub(r.Decided), quietFor
 		if r.Purpose == PurposeRelax {
 			need = relaxEvery
 		}
