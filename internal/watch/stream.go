@@ -258,7 +258,7 @@ func (s *stream) tell() {
 func (s *stream) news() (news []apiwatch.Event, last bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.told {
+	if !s.told || s.listed {
 		s.told = true
 		mark := &bookmark{}
 		mark.ResourceVersion = string(s.version)
