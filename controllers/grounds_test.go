@@ -56,7 +56,7 @@ func TestLagStatusShowsHowWellItIsKnown(t *testing.T) {
 		BoundKnown: true, ErrorBound: 4 * time.Millisecond,
 		Stats: []lag.Stat{
 			{
-				Resource: lag.ResourceEndpointSlice, Direction: lag.DirectionAddition, Closed: 8, Open: 2, Episodes: 3, Startup: 5, Gap: 1,
+				Resource: lag.ResourceEndpointSlice, Direction: lag.DirectionAddition, Closed: 8, Open: 2, Episodes: 3, Startup: 5, Gap: 1, HandOver: 4,
 				P50: lag.Quantile{Value: time.Second}, P99: lag.Quantile{Value: 2 * time.Second, LowerBound: true},
 			},
 			{Resource: lag.ResourceEndpoints, Direction: lag.DirectionRemoval, Startup: 7},
@@ -66,10 +66,12 @@ func TestLagStatusShowsHowWellItIsKnown(t *testing.T) {
 		{
 			Resource: v1alpha1.ResourceEndpointSlice, Direction: v1alpha1.DirectionAddition, Changes: new(int64(10)), Open: new(int64(2)),
 			P50: "1s", P99: ">=2s", ErrorBound: "4ms", Episodes: new(int64(3)), Startup: new(int64(5)), Unseen: new(int64(1)),
+			HandOver: new(int64(4)),
 		},
 		{
 			Resource: v1alpha1.ResourceEndpoints, Direction: v1alpha1.DirectionRemoval, Changes: new(int64(0)), Open: new(int64(0)),
 			Episodes: new(int64(0)), Startup: new(int64(7)), Unseen: new(int64(0)),
+			HandOver: new(int64(0)),
 		},
 	}
 	if diff := cmp.Diff(want, LagStatus(summary)); diff != "" {

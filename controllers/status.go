@@ -161,7 +161,7 @@ func LagStatus(s lag.Summary) []v1alpha1.Lag {
 		row := v1alpha1.Lag{
 			Resource: v1alpha1.Resource(stat.Resource), Direction: v1alpha1.Direction(stat.Direction),
 			Changes: new(int64(stat.Samples())), Open: new(int64(stat.Open)), Episodes: new(int64(stat.Episodes)),
-			Startup: new(int64(stat.Startup)), Unseen: new(int64(stat.Gap)),
+			Startup: new(int64(stat.Startup)), Unseen: new(int64(stat.Gap)), HandOver: new(int64(stat.HandOver)),
 		}
 		if stat.Samples() > 0 {
 			row.P50, row.P99, row.ErrorBound = quantile(stat.P50), quantile(stat.P99), errorBound(s)

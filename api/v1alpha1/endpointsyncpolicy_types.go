@@ -440,6 +440,12 @@ type Lag struct {
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	Unseen *int64 `json:"unseen,omitempty"`
+
+	// handOver changes were open while no kube-controller-manager led. They speak of the hand-over and not of the flags, so
+	// that they are in no percentile.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	HandOver *int64 `json:"handOver,omitempty"`
 }
 
 // BottleneckType names what limits the endpoint controllers.

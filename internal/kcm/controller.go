@@ -30,10 +30,9 @@ type Totals struct {
 
 // controller is one endpoint controller.
 type controller struct {
-	api     API
-	bucket  bucket
-	workers int
-	idle    int
+	api    API
+	bucket bucket
+	idle   int
 	// podExits are the times at which the Pod queue's workers are free again, and batched the Services on their way from
 	// there to the work queue, in order of time.
 	podExits []float64
@@ -146,7 +145,7 @@ func (c *controller) forget(services int) {
 // begin starts a process with full buckets.
 func (c *controller) begin(now, qps, burst float64, workers int) {
 	c.bucket, c.retry = newBucket(qps, burst, now), newBucket(retryQPS, retryBurst, now)
-	c.workers, c.idle = workers, workers
+	c.idle = workers
 	c.podExits, c.podTurn = filled(c.podExits, workers, math.Inf(-1)), 0
 }
 

@@ -20,11 +20,6 @@ func (s *server) reset(p Parameters) {
 	s.progress = 0
 	s.pods.clear()
 	s.writes.clear()
-	s.set(p)
-}
-
-// set changes what a write takes from now on.
-func (s *server) set(p Parameters) {
 	s.base, s.perWrite, s.podWork = max(p.Base, time.Microsecond).Seconds(), 0, p.podWork()
 	if p.Capacity > 0 {
 		s.perWrite = 1 / p.Capacity

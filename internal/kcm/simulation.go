@@ -40,10 +40,9 @@ type Simulation struct {
 	issued, arrived int
 	issueAt         float64
 	// reign counts processes; back is when the next one leads, +Inf while one does, and flags are what it runs with.
-	reign   int32
-	back    float64
-	leading bool
-	flags   v1alpha1.Flags
+	reign int32
+	back  float64
+	flags v1alpha1.Flags
 	// Stop, if set, is asked after each publication whether the rest is still of no interest. Start clears it.
 	Stop func(in API, arrival int32, lag float64) bool
 	// stopped says that it said so.
@@ -68,7 +67,7 @@ func (s *Simulation) Start(t *Trace, flags v1alpha1.Flags, model Parameters) {
 
 // lead starts a process that leads at once.
 func (s *Simulation) lead() {
-	s.leading, s.back = true, math.Inf(1)
+	s.back = math.Inf(1)
 	workers := [APIs]int32{EndpointSlices: s.flags.ConcurrentServiceEndpointSyncs, Endpoints: s.flags.ConcurrentEndpointSyncs}
 	for in := range s.kcm {
 		s.kcm[in].begin(s.now, float64(s.flags.KubeAPIQPS), float64(s.flags.KubeAPIBurst), int(workers[in]))
@@ -78,7 +77,7 @@ func (s *Simulation) lead() {
 // Restart ends the process now. One with the given flags leads so many seconds later, with full buckets, and looks at
 // every Service again. Requests that are under way end as they would have.
 func (s *Simulation) Restart(flags v1alpha1.Flags, down float64) {
-	s.flags, s.leading, s.back = flags, false, s.now+down
+	s.flags, s.back = flags, s.now+down
 	s.reign++
 	for in := range s.kcm {
 		c := &s.kcm[in]
@@ -111,14 +110,11 @@ func (s *Simulation) reopen(c *controller) {
 	}
 }
 
-// SetServer changes what a write takes from now on: Base, Capacity and PodWork of the parameters.
-func (s *Simulation) SetServer(p Parameters) { s.server.set(p) }
-
 // Now is the time of the simulation, in seconds since the start of the trace.
 func (s *Simulation) Now() float64 { return s.now }
 
 // Leading says whether a process leads.
-func (s *Simulation) Leading() bool { return s.leading }
+func (s *Simulation) Leading() bool { return math.IsInf(s.back, 1) }
 
 // Lags returns the lag of each arrival in an API, in seconds; Unresolved if it is not published. It is valid until the
 // simulation goes on.
@@ -263,7 +259,7 @@ func (s *Simulation) arrive(i int32) {
 			continue
 		}
 		c.note(i, arrival.Service)
-		if !s.leading {
+		if !s.Leading() {
 			continue
 		}
 		at := c.podDone(s.now, s.model.PodQueue.Seconds()) + s.model.Batch[in].Seconds()

@@ -189,11 +189,7 @@ type publication struct{ at, lag time.Duration }
 func firstPublished(episode []lag.Change, in kcm.API, n int) []publication {
 	var out []publication
 	for _, c := range episode {
-		class, late := c.SliceClass, c.SliceLag
-		if in == kcm.Endpoints {
-			class, late = c.EndpointsClass, c.EndpointsLag
-		}
-		if class == lag.Closed {
+		if class, late := outcomeIn(c, in); class == lag.Closed {
 			out = append(out, publication{c.At + late, late})
 		}
 	}
@@ -220,11 +216,10 @@ func busiestSecond(d lag.Demand) float64 {
 			continue
 		}
 		writes = append(writes, write{c.At, kcm.DefaultPodWork})
-		if c.SliceClass == lag.Closed {
-			writes = append(writes, write{c.At + c.SliceLag, 1})
-		}
-		if c.EndpointsClass == lag.Closed {
-			writes = append(writes, write{c.At + c.EndpointsLag, 1})
+		for in := range kcm.APIs {
+			if class, late := outcomeIn(c, in); class == lag.Closed {
+				writes = append(writes, write{c.At + late, 1})
+			}
 		}
 	}
 	slices.SortFunc(writes, func(a, b write) int { return cmp.Compare(a.at, b.at) })

@@ -21,7 +21,7 @@ import (
 // published, the changes alone are judged.
 func Diagnose(e Evidence, o Objective) Bottleneck {
 	if e.Leader == Leaderless {
-		return concluded(newSituation(e, o), noLeader(), "")
+		return concluded(&situation{e: e, o: o}, noLeader(), "")
 	}
 	verdict := Verdict(e.Lag, o)
 	context, older := verdict.Message, oldestStartup(e.Lag)
@@ -47,6 +47,9 @@ const named = 0.5
 
 // conclude weighs all causes and names the first that claims the case.
 func (s *situation) conclude(context string) Bottleneck {
+	if complete(s.e.Flags) {
+		s.levers = leversOf(s.e, s.o)
+	}
 	others := []Finding{s.dropped(), s.hotService(), s.batching(), s.staleRetries(), s.apiServer()}
 	lever := s.lever()
 	findings := slices.Concat(others, lever)
@@ -126,7 +129,8 @@ type situation struct {
 	server  pressure
 	late    [kcm.APIs]lateness
 	paces   paces
-	levers  levers
+	// levers are asked for when causes are weighed: they take several replays.
+	levers levers
 	// why is what keeps the levers from being named.
 	why []string
 }
@@ -136,9 +140,6 @@ func newSituation(e Evidence, o Objective) *situation {
 	s.use, s.doubted = usageOf(e)
 	for in := range kcm.APIs {
 		s.late[in] = latenessOf(e, in, o)
-	}
-	if complete(e.Flags) {
-		s.levers = leversOf(e, o)
 	}
 	return s
 }

@@ -111,7 +111,7 @@ func simulated() map[v1alpha1.BottleneckType]func(dice) Evidence {
 }
 
 // perCause is how many cases of each cause are simulated.
-const perCause = 60
+const perCause = 25
 
 // TestDiagnoseConfusionMatrix tells how often which cause is taken for which. With metrics nine in ten are right; with
 // metrics, without and with metrics that lie, no cause that flags do not cure is ever taken for one that they do.

@@ -147,14 +147,6 @@ func publications(e Evidence, from, to time.Time) int {
 	return len(seen)
 }
 
-// outcomeIn is what became of a change in one API.
-func outcomeIn(c lag.Change, in kcm.API) (lag.Class, time.Duration) {
-	if in == kcm.Endpoints {
-		return c.EndpointsClass, c.EndpointsLag
-	}
-	return c.SliceClass, c.SliceLag
-}
-
 // pressure is what the API server's metrics say, at its worst: in the interval in which endpoint writes took longest.
 type pressure struct {
 	scraped bool

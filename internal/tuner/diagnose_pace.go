@@ -158,10 +158,7 @@ func newQueue(e Evidence, in kcm.API) queue {
 		q.end = e.Now.Sub(e.Demand.Start)
 	}
 	for _, c := range e.Demand.Changes {
-		class, late := c.SliceClass, c.SliceLag
-		if in == kcm.Endpoints {
-			class, late = c.EndpointsClass, c.EndpointsLag
-		}
+		class, late := outcomeIn(c, in)
 		switch class {
 		case lag.Closed, lag.Open, lag.Startup, lag.HandOver, lag.Gap:
 		case lag.Superseded, lag.NotNeeded, lag.OverCapacity, lag.Unacted, lag.Drift:

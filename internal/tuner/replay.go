@@ -132,16 +132,23 @@ func densest(changes []lag.Change, n int) []lag.Change {
 	return changes[best : best+n]
 }
 
+// outcomeIn is what became of a change in one API.
+func outcomeIn(c lag.Change, in kcm.API) (lag.Class, time.Duration) {
+	if in == kcm.Endpoints {
+		return c.EndpointsClass, c.EndpointsLag
+	}
+	return c.SliceClass, c.SliceLag
+}
+
 // add appends one change of an episode. An API that it does not concern, or that shows it already, gets no write for it.
 func (r *replay) add(c lag.Change, service int32, episode int) {
 	i := int32(len(r.trace.Arrivals)) //nolint:gosec // bounded by lag.MaxDemand
 	a := kcm.Arrival{At: c.At.Seconds(), Service: service}
-	classes := [kcm.APIs]lag.Class{kcm.EndpointSlices: c.SliceClass, kcm.Endpoints: c.EndpointsClass}
-	lags := [kcm.APIs]time.Duration{kcm.EndpointSlices: c.SliceLag, kcm.Endpoints: c.EndpointsLag}
 	for in := range kcm.APIs {
-		a.In[in] = classes[in] != 0
-		s := seen{lag: lags[in].Seconds(), open: classes[in] == lag.Open}
-		s.counts = s.open || classes[in] == lag.Closed
+		class, late := outcomeIn(c, in)
+		a.In[in] = class != 0
+		s := seen{lag: late.Seconds(), open: class == lag.Open}
+		s.counts = s.open || class == lag.Closed
 		aim := int32(-1)
 		if s.counts {
 			var at int

@@ -211,6 +211,7 @@ func (r *replay) steadyQPS() int32 {
 
 // sizing chooses settings for recorded demand: it tries them on the hardest episodes, and makes sure on all of them.
 type sizing struct {
+	// hard is all itself where nothing is left out.
 	all, hard  *replay
 	percentile float64
 	maxLag     float64 // seconds
@@ -218,13 +219,14 @@ type sizing struct {
 
 // newSizing prepares it. It leaves all with a run under the running flags.
 func newSizing(e Evidence, model Parameters, o Objective) sizing {
-	s := sizing{
-		all: newReplay(e.Demand, model, e.Now), hard: newReplay(hardest(e.Demand, o.MaxLag), model, e.Now),
-		percentile: o.Percentile, maxLag: o.MaxLag.Seconds(),
-	}
+	s := sizing{all: newReplay(e.Demand, model, e.Now), percentile: o.Percentile, maxLag: o.MaxLag.Seconds()}
 	s.all.run(e.Flags)
 	s.all.steady = s.all.steadyQPS()
-	s.hard.steady = s.all.steady
+	s.hard = s.all
+	if d := hardest(e.Demand, o.MaxLag); len(d.Changes) < len(s.all.trace.Arrivals) {
+		s.hard = newReplay(d, model, e.Now)
+		s.hard.steady = s.all.steady
+	}
 	return s
 }
 
@@ -232,9 +234,12 @@ func newSizing(e Evidence, model Parameters, o Objective) sizing {
 // It leaves all with a run under it.
 func (s sizing) cheapest(within space) choice {
 	found := s.hard.search(within, s.percentile, s.maxLag)
+	if s.hard == s.all {
+		return found
+	}
 	s.all.run(found.flags)
 	lag := s.all.worst(s.percentile)
-	if len(s.hard.trace.Arrivals) < len(s.all.trace.Arrivals) && lag > max(found.lag, s.maxLag*(1-margin))*(1+plateau) {
+	if lag > max(found.lag, s.maxLag*(1-margin))*(1+plateau) {
 		return s.all.search(within, s.percentile, s.maxLag) // Some episode asks for more than it looked like.
 	}
 	found.lag = lag

@@ -187,19 +187,24 @@ func (s *stream) catchUp() {
 func (s *stream) advance(version []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.reach(version)
+}
+
+// reach is advance for those who hold the lock.
+func (s *stream) reach(version []byte) {
 	if s.failure == nil && len(version) > 0 {
 		s.version, s.told = append(s.version[:0], version...), false
 		s.ring()
 	}
 }
 
-// complete tells the Reflector that the first state is complete.
+// complete tells the Reflector that the first state is complete, together with its version: told apart, the version may
+// be on its way before anybody knows that the state is complete.
 func (s *stream) complete(version []byte) {
-	s.advance(version)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.listed = true
-	s.ring()
+	s.reach(version)
 }
 
 // fail ends the stream with what the Reflector is to make of it.

@@ -175,8 +175,7 @@ func (s *scene) reportedAfter(ctx context.Context) (out bothFigures, err error) 
 			return false, err
 		}
 		out, err = reported(policy.Status.Lag)
-		slices, endpoints := out.EndpointSlice, out.Endpoints
-		return slices.Changes == want && slices.Pending == 0 && endpoints.Changes == want && endpoints.Pending == 0, err
+		return out.EndpointSlice.all(want) && out.Endpoints.all(want), err
 	})
 	if err != nil {
 		if shown, failed := json.Marshal(policy.Status); failed == nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	"k8s.io/utils/ptr"
 
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/observer"
 )
@@ -20,7 +21,13 @@ type lagFigures struct {
 	P50Seconds float64 `json:"p50Seconds"`
 	P99Seconds float64 `json:"p99Seconds"`
 	Pending    int64   `json:"pending"`
+	// Apart are changes that the operator counts and keeps out of the percentiles, because they began unseen or met a time
+	// without a leader. The observer has none.
+	Apart int64 `json:"apart"`
 }
+
+// all says that every one of so many changes is over and counted, in the percentiles or apart.
+func (f lagFigures) all(changes int64) bool { return f.Changes+f.Apart == changes && f.Pending == 0 }
 
 // bothFigures are the lag of both resources.
 type bothFigures struct {
@@ -101,6 +108,9 @@ func reported(lags []v1alpha1.Lag) (bothFigures, error) {
 			continue
 		}
 		f := lagFigures{Changes: *l.Changes, Pending: *l.Open}
+		for _, apart := range []*int64{l.Startup, l.Unseen, l.HandOver} {
+			f.Apart += ptr.Deref(apart, 0)
+		}
 		for _, q := range []struct {
 			text string
 			into *float64
