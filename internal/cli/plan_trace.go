@@ -42,14 +42,21 @@ func (o *planOptions) replay(in io.Reader, c *console) error {
 	if err != nil {
 		return fmt.Errorf("--current: %w", err)
 	}
-	policy, err := o.policyFor()
+	policy, guardrails, err := o.policyFor()
 	if err != nil {
 		return err
 	}
 	if err := c.concluding(); err != nil {
 		return err
 	}
-	document := o.replayed(recorded, policy, current)
+	limits := limitsOf(recorded, current)
+	recorded.Evidence.Flags = limits.now.flags
+	document := replayed(recorded, tuner.Inputs{
+		Objective: o.objectiveFor(recorded, policy), Bounds: policy.Spec.Bounds, Evidence: recorded.Evidence, Guardrails: guardrails,
+	}, limits)
+	document.Policy = policyRef(policy)
+	document.Policy.File, document.Trace.File = o.file, o.trace
+	document.NotSeen = append(document.NotSeen, o.notReplayed(recorded, policy)...)
 	return o.show(document, c)
 }
 
@@ -69,26 +76,23 @@ func readRecording(path string, in io.Reader) (trace.Trace, error) {
 	return recorded, nil
 }
 
-// policyFor is the file's policy, or one without a name that recommends within generousBounds and asks for what the
-// recording was held against.
-func (o *planOptions) policyFor() (v1alpha1.EndpointSyncPolicy, error) {
-	if o.file != "" {
-		policy, err := readPolicy(o.file)
-		if err != nil {
-			return policy, err
-		}
-		policy.Spec = policy.Spec.WithDefaults()
-		_, invalid := controllers.Measured(policy.Spec.Services)
-		if invalid != "" {
-			return policy, fmt.Errorf("%s: %s", o.file, invalid)
-		}
-		return policy, nil
-	}
+// policyFor is the file's policy with its guardrails as they were written, or one without a name that recommends within
+// generousBounds.
+func (o *planOptions) policyFor() (v1alpha1.EndpointSyncPolicy, tuner.Guardrails, error) {
 	var policy v1alpha1.EndpointSyncPolicy
-	policy.Spec.Mode = v1alpha1.ModeRecommend
-	policy.Spec.Bounds = generousBounds()
+	policy.Spec.Mode, policy.Spec.Bounds = v1alpha1.ModeRecommend, generousBounds()
+	if o.file != "" {
+		var err error
+		if policy, err = readPolicy(o.file); err != nil {
+			return policy, tuner.Guardrails{}, err
+		}
+	}
+	guardrails := controllers.GuardrailsOf(policy.Spec.Guardrails)
 	policy.Spec = policy.Spec.WithDefaults()
-	return policy, nil
+	if _, invalid := controllers.Measured(policy.Spec.Services); invalid != "" {
+		return policy, guardrails, fmt.Errorf("read the policy in %s: %s", o.file, invalid)
+	}
+	return policy, guardrails, nil
 }
 
 // objectiveFor is the policy's, or without one what the recording was held against.
@@ -101,33 +105,23 @@ func (o *planOptions) objectiveFor(recorded trace.Trace, policy v1alpha1.Endpoin
 
 // replayed concludes from a recording what the controller would have. There are no nodes, no past and no step: what the
 // cluster was like besides is not recorded.
-func (o *planOptions) replayed(recorded trace.Trace, policy v1alpha1.EndpointSyncPolicy, current v1alpha1.Flags) *report.Plan {
-	limits := limitsOf(recorded, current)
-	evidence, spec := recorded.Evidence, policy.Spec
-	evidence.Flags = limits.now.flags
-	in := tuner.Inputs{
-		Objective: o.objectiveFor(recorded, policy), Bounds: spec.Bounds, Evidence: evidence,
-		Guardrails: controllers.GuardrailsOf(spec.Guardrails),
-	}
+func replayed(recorded trace.Trace, in tuner.Inputs, limits limits) *report.Plan {
 	if in.Bounds == (v1alpha1.Bounds{}) {
 		in.Bounds = generousBounds()
 	}
-	in.Bottleneck = tuner.Diagnose(evidence, in.Objective)
+	in.Bottleneck = tuner.Diagnose(in.Evidence, in.Objective)
 	decision := tuner.Decide(in)
-	scope := report.Scope{Selected: recorded.Scope.Selected}
-	document := &report.Plan{
-		Policy: policyRef(policy),
-		Trace:  &report.Recording{Recorded: recorded.Recorded, Tool: report.Clean(recorded.Tool), Version: report.Clean(evidence.Version)},
+	return &report.Plan{
+		Trace: &report.Recording{
+			Recorded: recorded.Recorded, Tool: report.Clean(recorded.Tool), Version: report.Clean(in.Evidence.Version),
+		},
 		Assessment: report.Assess(report.Basis{
-			Scope: scope, Objective: in.Objective, Evidence: evidence, Verdict: tuner.Verdict(evidence.Lag, in.Objective),
-			Bottleneck: in.Bottleneck, Decision: decision,
-			Source: limits.now.source, Assumed: limits.now.assumed, NotSeen: limits.notSeen(evidence),
+			Scope: report.Scope{Selected: recorded.Scope.Selected}, Objective: in.Objective, Evidence: in.Evidence,
+			Verdict: tuner.Verdict(in.Evidence.Lag, in.Objective), Bottleneck: in.Bottleneck, Decision: decision,
+			Source: limits.now.source, Assumed: limits.now.assumed, NotSeen: limits.notSeen(in.Evidence),
 		}),
 		Conditions: []report.Condition{}, Nodes: []report.Node{}, Curve: curve(in, decision),
 	}
-	document.Policy.File, document.Trace.File = o.file, o.trace
-	document.NotSeen = append(document.NotSeen, o.notReplayed(recorded, policy)...)
-	return document
 }
 
 // notReplayed is what a recording leaves open.

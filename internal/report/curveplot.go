@@ -46,7 +46,9 @@ func frontier(curve []CurvePoint) []CurvePoint {
 }
 
 // percentileName is p99 for 99.
-func percentileName(percentile float64) string { return "p" + strconv.FormatFloat(percentile, 'g', 4, 64) }
+func percentileName(percentile float64) string {
+	return "p" + strconv.FormatFloat(percentile, 'g', 4, 64)
+}
 
 // curvePlot draws the predicted lag of points, which are in order of at, both on logarithmic scales.
 type curvePlot struct {
