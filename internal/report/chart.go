@@ -224,7 +224,10 @@ type bin struct {
 
 func (b bin) rate() float64 { return float64(b.changes) / (b.to - b.from) }
 
-// bins divides the recording into n stretches at most, each of a second at least.
+// shortestBin is the shortest stretch that says anything of a rate, in seconds.
+const shortestBin = 0.25
+
+// bins divides the recording into n stretches at most, each of shortestBin at least.
 func (a *Assessment) bins(n int) []bin {
 	if len(a.arrivals) == 0 {
 		return nil
@@ -233,7 +236,7 @@ func (a *Assessment) bins(n int) []bin {
 	if a.Window != nil {
 		to = max(to, min(a.Window.DurationSeconds, to*2)) // Silence at the end tells something, too.
 	}
-	width := max(1, math.Ceil((to-from)/float64(n)))
+	width := max(shortestBin, (to-from)/float64(n))
 	out := make([]bin, int(math.Ceil((to-from)/width)))
 	for i := range out {
 		out[i].from, out[i].to = from+float64(i)*width, from+float64(i+1)*width
@@ -253,7 +256,7 @@ func (a *Assessment) bins(n int) []bin {
 
 // short1 is a rate in few characters.
 func short1(v float64) string {
-	if v < 10 {
+	if v > 0 && v < 10 {
 		return strconv.FormatFloat(v, 'f', 1, 64)
 	}
 	return Count(int64(math.Round(v)))

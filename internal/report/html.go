@@ -79,7 +79,9 @@ func (d *Plan) measured() string {
 	if d.Window == nil {
 		return "Nothing was measured."
 	}
-	return fmt.Sprintf("Measured %s for %s, from %s to %s.", d.Scope, Seconds(d.Window.DurationSeconds),
+	scope := d.Scope
+	scope.Cluster = "" // The page is for others, too.
+	return fmt.Sprintf("Measured %s for %s, from %s to %s.", scope, Seconds(d.Window.DurationSeconds),
 		d.Window.StartTime.Format("2006-01-02 15:04:05"), d.Window.EndTime.Format("15:04:05 MST"))
 }
 
