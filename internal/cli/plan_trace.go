@@ -49,11 +49,11 @@ func (o *planOptions) replay(in io.Reader, c *console) error {
 	if err := c.concluding(); err != nil {
 		return err
 	}
-	limits := limitsOf(recorded, current)
-	recorded.Evidence.Flags = limits.now.flags
+	known := limitsOf(recorded, current)
+	recorded.Evidence.Flags = known.now.flags
 	document := replayed(recorded, tuner.Inputs{
 		Objective: o.objectiveFor(recorded, policy), Bounds: policy.Spec.Bounds, Evidence: recorded.Evidence, Guardrails: guardrails,
-	}, limits)
+	}, known)
 	document.Policy = policyRef(policy)
 	document.Policy.File, document.Trace.File = o.file, o.trace
 	document.NotSeen = append(document.NotSeen, o.notReplayed(recorded, policy)...)
@@ -105,7 +105,7 @@ func (o *planOptions) objectiveFor(recorded trace.Trace, policy v1alpha1.Endpoin
 
 // replayed concludes from a recording what the controller would have. There are no nodes, no past and no step: what the
 // cluster was like besides is not recorded.
-func replayed(recorded trace.Trace, in tuner.Inputs, limits limits) *report.Plan {
+func replayed(recorded trace.Trace, in tuner.Inputs, known limits) *report.Plan {
 	if in.Bounds == (v1alpha1.Bounds{}) {
 		in.Bounds = generousBounds()
 	}
@@ -118,7 +118,7 @@ func replayed(recorded trace.Trace, in tuner.Inputs, limits limits) *report.Plan
 		Assessment: report.Assess(report.Basis{
 			Scope: report.Scope{Selected: recorded.Scope.Selected}, Objective: in.Objective, Evidence: in.Evidence,
 			Verdict: tuner.Verdict(in.Evidence.Lag, in.Objective), Bottleneck: in.Bottleneck, Decision: decision,
-			Source: limits.now.source, Assumed: limits.now.assumed, NotSeen: limits.notSeen(in.Evidence),
+			Source: known.now.source, Assumed: known.now.assumed, NotSeen: known.notSeen(in.Evidence),
 		}),
 		Conditions: []report.Condition{}, Nodes: []report.Node{}, Curve: curve(in, decision),
 	}

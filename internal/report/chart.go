@@ -203,9 +203,9 @@ func (d *Plan) curveChart(c *Chart, points []CurvePoint, value func(CurvePoint) 
 
 // mark labels a point on the side on which there is room.
 func (c *Chart) mark(p CurvePoint, x, y float64) Mark {
-	m := Mark{Class: "now", Name: "now", Anchor: "start", X: x, Y: y, LabelX: x + labelGap}
+	m := Mark{Class: nameNow, Name: nameNow, Anchor: "start", X: x, Y: y, LabelX: x + labelGap}
 	if p.Chosen {
-		m.Class, m.Name = "chosen", "chosen"
+		m.Class, m.Name = nameChosen, nameChosen
 	}
 	m.Name += ": " + Seconds(p.WorstSeconds)
 	if x > (c.Left+c.Right)/2 {

@@ -103,10 +103,12 @@ func short(v float64) string {
 	return strconv.FormatFloat(v, 'f', 0, 64)
 }
 
-// marks of the points that stand out, where there may be no colour.
+// Marks and names of the points that stand out, where there may be no colour.
 const (
 	markNow    = "N"
 	markChosen = "C"
+	nameNow    = "now"
+	nameChosen = "chosen"
 )
 
 func (c curvePlot) draw(w io.Writer, s Style, o Objective) error {
@@ -125,14 +127,14 @@ func (c curvePlot) draw(w io.Writer, s Style, o Objective) error {
 	colors := []asciigraph.AnsiColor{asciigraph.Green, asciigraph.Blue, asciigraph.Red}
 	legend := []string{"* " + percentileName(o.Percentile), "o p50", limitChar + " objective " + exact(o.MaxLagSeconds)}
 	for _, p := range c.marked {
-		char, color, name := markNow, asciigraph.Yellow, " now"
+		char, color, name := markNow, asciigraph.Yellow, nameNow
 		if p.Chosen {
-			char, color, name = markChosen, asciigraph.Magenta, " chosen"
+			char, color, name = markChosen, asciigraph.Magenta, nameChosen
 		}
 		line := slices.Repeat([]float64{math.NaN()}, columns)
 		line[min(max(column(p), 0), columns-1)] = logLag(p.WorstSeconds)
 		lines, chars, colors = append(lines, line), append(chars, char), append(colors, color)
-		legend = append(legend, char+name)
+		legend = append(legend, char+" "+name)
 	}
 	options := []asciigraph.Option{
 		asciigraph.Height(plotHeight), asciigraph.SeriesChars(each(chars, asciigraph.CreateCharSet)...),

@@ -90,10 +90,10 @@ func (d *Plan) curveTable() []curveRow {
 	for _, c := range d.Curve {
 		var marks []string
 		if c.Current {
-			marks = append(marks, "now")
+			marks = append(marks, nameNow)
 		}
 		if c.Chosen {
-			marks = append(marks, "chosen")
+			marks = append(marks, nameChosen)
 		}
 		rows = append(rows, curveRow{strings.Join(marks, ", "), []string{
 			flagText(c.Flags, v1alpha1.FlagKubeAPIQPS), flagText(c.Flags, v1alpha1.FlagKubeAPIBurst),

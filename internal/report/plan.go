@@ -268,9 +268,9 @@ func (p *printer) curve(d *Plan) {
 		mark := ""
 		switch {
 		case c.Chosen:
-			mark = "chosen"
+			mark = nameChosen
 		case c.Current:
-			mark = "now"
+			mark = nameNow
 		}
 		rows = append(rows, []string{
 			mark, flagText(c.Flags, v1alpha1.FlagKubeAPIQPS), flagText(c.Flags, v1alpha1.FlagKubeAPIBurst),

@@ -198,7 +198,7 @@ func fromDemand(d demand) (lag.Demand, error) {
 	}
 	classes := make(map[string]lag.Class, len(classNames))
 	for i, name := range classNames {
-		classes[name] = lag.Class(i) //nolint:gosec // one of lag's
+		classes[name] = lag.Class(i)
 	}
 	out.Changes = make([]lag.Change, len(d.Changes))
 	for i, c := range d.Changes {
