@@ -188,3 +188,17 @@ func TestARecordingNamesNobody(t *testing.T) {
 		}
 	})
 }
+
+// TestTheExamplesReplay keeps the recordings that the documentation names replayable.
+func TestTheExamplesReplay(t *testing.T) {
+	examples, err := filepath.Glob(filepath.Join("..", "trace", "testdata", "*.trace"))
+	if err != nil || len(examples) == 0 {
+		t.Fatalf("no examples: %v", err)
+	}
+	for _, path := range examples {
+		got := replayedDocument(t, nil, "--trace", path)
+		if got.Bottleneck.Type != string(v1alpha1.BottleneckClientRateLimit) || !got.Recommendation.Change || len(got.Curve) < 10 {
+			t.Errorf("%s: %s, %+v and %d settings, want a higher rate limit and a curve", path, got.Bottleneck.Type, got.Recommendation, len(got.Curve))
+		}
+	}
+}
