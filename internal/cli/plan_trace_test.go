@@ -18,13 +18,13 @@ import (
 	"github.com/endpointsync/endpoint-sync-operator/internal/trace"
 )
 
-// recording of 400 Services at the default flags, and what measure said of them.
+// incidentRecording is of 150 Services at the default flags, and what measure said of them.
 func incidentRecording(t *testing.T) (path string, said report.Measurement) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "incident.trace")
 	synctest.Test(t, func(t *testing.T) {
 		o := measureOptions{length: time.Minute, maxLag: 2 * time.Second, percentile: 99, record: path}
-		said = measured(t, o, scenario{services: 400, perLag: 50 * time.Millisecond, late: 3 * time.Millisecond}, renewing())
+		said = measured(t, o, scenario{services: 150, perLag: 50 * time.Millisecond, late: 3 * time.Millisecond}, renewing())
 	})
 	return path, said
 }
