@@ -151,7 +151,7 @@ func apart(s lag.Summary) []string {
 // sourceNames are the sources as recordings name them.
 var sourceNames = map[source]string{
 	whoLeads: "Lease", flagsAtURL: "Flagz", metricsAtURL: "Metrics", kcmPods: "Pods", whatAgentsReport: "Agents",
-	whichNodes: "Nodes", namespaceLabels: "Namespaces",
+	whichNodes: "Nodes", namespaceLabels: "Namespaces", serverHealth: "APIServer",
 }
 
 // checkOptional asks for one object of each kind that the watches can do without, and notes what may not be read.

@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -47,6 +49,21 @@ func (c *console) print(d report.Document) error {
 		return err
 	}
 	return report.Print(c.out, d, c.format, c.style)
+}
+
+// replaceFile writes a file, whole or not at all.
+func replaceFile(path string, write func(io.Writer) error) error {
+	temp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	if err = errors.Join(write(temp), temp.Close()); err == nil {
+		err = os.Rename(temp.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(temp.Name()))
+	}
+	return nil
 }
 
 // concluding says that the measurement is over and the model at work, which can take a while after many changes.

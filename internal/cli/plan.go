@@ -27,21 +27,31 @@ type planOptions struct {
 	file   string // instead of the cluster's policy
 	length time.Duration
 	output string
+	trace  string // a recording instead of a cluster; empty: none
+	html   string // file for the plan as a page; empty: none
 }
 
 func newPlanCommand() *cobra.Command {
 	var opts planOptions
 	cmd := &cobra.Command{
-		Use:   "plan [NAME | -f policy.yaml]",
+		Use:   "plan [NAME | -f policy.yaml] [--trace FILE]",
 		Short: "Show what a policy would do now, and why; change nothing",
 		Long: `Measure for a while and show what the controller would conclude for a policy: verdict, bottleneck, the flags it would
 set and what they would bring and cost, the rollout's next step, or why it holds. The policy is the one in charge (the
 oldest), the one that is named, or one in a file that need not be in the cluster. Without the operator installed it still
 diagnoses and recommends. Nothing is written.
 
-With --for=0 nothing is measured: it shows what the policy's status says.`,
+With --for=0 nothing is measured: it shows what the policy's status says.
+
+With --trace it replays what "measure --record FILE" wrote, with no cluster and no kubeconfig at hand. Without --file it
+then plans as a policy in mode Recommend would, for the objective that was given to measure, within QPS 300, burst 1,000
+and 50 workers. A trace names nobody: Services are numbers in it.
+
+The curve shows for each QPS from 5 to the bound the cheapest burst and workers, the lag that the recorded changes would
+have met with them, and what they cost. --html writes all of it as one page that needs no network and no script.`,
 		Example: `  endpoint-sync-operator plan
-  endpoint-sync-operator plan -f policy.yaml --for 2m -o json`,
+  endpoint-sync-operator plan -f policy.yaml --for 2m -o json
+  endpoint-sync-operator plan --trace incident.trace --html plan.html`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opts.name = strings.Join(args, "")
@@ -53,6 +63,8 @@ With --for=0 nothing is measured: it shows what the policy's status says.`,
 	flags.StringVarP(&opts.file, "file", "f", "", "a file with the policy, instead of one in the cluster")
 	flags.DurationVar(&opts.length, "for", 30*time.Second, "how long to measure; 0: not at all")
 	flags.StringVarP(&opts.output, "output", "o", string(report.FormatTable), "how to print the plan: table, json or yaml")
+	flags.StringVar(&opts.trace, "trace", "", "replay a file that measure --record wrote, instead of measuring; \"-\" reads standard input")
+	flags.StringVar(&opts.html, "html", "", "also write the plan to this file as one self-contained page; a file that is there is replaced")
 	return cmd
 }
 
@@ -63,9 +75,15 @@ func (o *planOptions) run(cmd *cobra.Command) error {
 	case o.length < 0:
 		return fmt.Errorf("--for %s must not be negative", o.length)
 	}
+	if err := o.checkTrace(cmd); err != nil {
+		return err
+	}
 	console, err := newConsole(cmd, o.output)
 	if err != nil {
 		return err
+	}
+	if o.trace != "" {
+		return o.replay(cmd.InOrStdin(), console)
 	}
 	s, cluster, err := o.open(cmd.Context(), "")
 	if err != nil {
@@ -104,6 +122,16 @@ func (o *planOptions) plan(ctx context.Context, s *session, cluster string, c *c
 	if o.file != "" {
 		document.NotSeen = append(document.NotSeen,
 			"whether the API server takes the policy: only the file's form was checked (kubectl apply --dry-run=server does the rest)")
+	}
+	return o.show(document, c)
+}
+
+// show writes the page, if one is wanted, and prints the plan.
+func (o *planOptions) show(document *report.Plan, c *console) error {
+	if o.html != "" {
+		if err := replaceFile(o.html, document.HTML); err != nil {
+			return fmt.Errorf("--html: %w", err)
+		}
 	}
 	return c.print(document)
 }

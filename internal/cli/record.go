@@ -106,7 +106,7 @@ func (s *session) trace() trace.Trace {
 
 // limitsOf is what bounds what a recording can know.
 func limitsOf(t trace.Trace, current v1alpha1.Flags) limits {
-	l := limits{unread: unreadable{}}
+	l := limits{unread: make(unreadable)}
 	if t.Scope.Narrow {
 		l.narrow = "other namespaces than the one that was watched"
 	}

@@ -19,7 +19,7 @@ import (
 )
 
 // recorded runs measure --record over a scenario until length, or until ctx ends.
-func recorded(t *testing.T, ctx context.Context, o measureOptions, play scenario) (stderr string, err error) {
+func recorded(ctx context.Context, t *testing.T, o measureOptions, play scenario) (stderr string, err error) {
 	t.Helper()
 	play.tracker = lag.NewTracker(lag.Options{})
 	s := &session{client: fakeClient(t, renewing(), kcmPod("cp-1")), tracker: play.tracker, clock: clock.RealClock{}, feed: play}
@@ -65,7 +65,7 @@ func TestMeasureRecords(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "incident.trace")
 		o := measureOptions{length: time.Minute, maxLag: 2 * time.Second, percentile: 99, record: path}
-		stderr, err := recorded(t, t.Context(), o, scenario{services: 400, perLag: 50 * time.Millisecond})
+		stderr, err := recorded(t.Context(), t, o, scenario{services: 400, perLag: 50 * time.Millisecond})
 		if err != nil || !strings.Contains(stderr, "plan --trace "+path) {
 			t.Errorf("measure = %v, with %q on standard error, want how to replay it", err, stderr)
 		}
@@ -85,7 +85,7 @@ func TestMeasureRecordsUntilItIsInterrupted(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
 		o := measureOptions{maxLag: 2 * time.Second, percentile: 99, record: path}
-		if _, err := recorded(t, ctx, o, scenario{services: 800, perLag: 50 * time.Millisecond}); err != nil {
+		if _, err := recorded(ctx, t, o, scenario{services: 800, perLag: 50 * time.Millisecond}); err != nil {
 			t.Fatal(err)
 		}
 		got := readTrace(t, path)
@@ -99,7 +99,7 @@ func TestMeasureRecordsNothingWhenItNeverBegan(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "incident.trace")
 		o := measureOptions{length: time.Minute, maxLag: 2 * time.Second, percentile: 99, record: path}
-		if _, err := recorded(t, t.Context(), o, scenario{err: errors.New("forbidden")}); err == nil {
+		if _, err := recorded(t.Context(), t, o, scenario{err: errors.New("forbidden")}); err == nil {
 			t.Error("measure = nil, want the error of the watches")
 		}
 		onlyFile(t, filepath.Dir(path))
@@ -114,7 +114,7 @@ func TestMeasureKeepsAFileThatIsThere(t *testing.T) {
 		}
 		o := measureOptions{length: time.Minute, maxLag: 2 * time.Second, percentile: 99, record: path}
 		before := time.Now()
-		_, err := recorded(t, t.Context(), o, scenario{services: 400, perLag: time.Millisecond})
+		_, err := recorded(t.Context(), t, o, scenario{services: 400, perLag: time.Millisecond})
 		if err == nil || !strings.Contains(err.Error(), "--force") || time.Since(before) != 0 {
 			t.Errorf("measure = %v after %v, want a refusal at once that names --force", err, time.Since(before))
 		}
@@ -122,7 +122,7 @@ func TestMeasureKeepsAFileThatIsThere(t *testing.T) {
 			t.Errorf("the file is %q now", text)
 		}
 		o.force = true
-		if _, err := recorded(t, t.Context(), o, scenario{services: 400, perLag: time.Millisecond}); err != nil {
+		if _, err := recorded(t.Context(), t, o, scenario{services: 400, perLag: time.Millisecond}); err != nil {
 			t.Fatal(err)
 		}
 		if n := len(readTrace(t, path).Evidence.Demand.Changes); n != 400 {

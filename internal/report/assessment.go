@@ -70,6 +70,8 @@ type Assessment struct {
 
 	// series is the lag of each change, for the plot.
 	series []Series
+	// arrivals are when the recorded changes were made, in seconds since the first that could be.
+	arrivals []float64
 }
 
 // Window is the time that was measured.
@@ -275,6 +277,7 @@ func Assess(b Basis) Assessment {
 		Recommendation: recommendation(b.Decision),
 		NotSeen:        make([]string, 0, len(b.NotSeen)),
 	}
+	a.arrivals = arrivals(b.Evidence.Demand)
 	if b.Scope.all() { // the recorded changes are of all Services
 		a.series = DemandSeries(b.Evidence.Demand)
 	}
@@ -428,6 +431,17 @@ func DemandSeries(d lag.Demand) []Series {
 		}
 	}
 	return []Series{endpointSlices, endpoints}
+}
+
+// arrivals is when each recorded change was made; those that stood when the measurement began are left out.
+func arrivals(d lag.Demand) []float64 {
+	var out []float64
+	for _, c := range d.Changes {
+		if !c.Startup {
+			out = append(out, seconds(c.At))
+		}
+	}
+	return out
 }
 
 // all says that no Service is left out.

@@ -20,6 +20,8 @@ import (
 type Plan struct {
 	// Policy that the plan is for.
 	Policy PolicyRef `json:"policy"`
+	// Trace is the recording that was replayed; omitted when a cluster was measured.
+	Trace *Recording `json:"trace,omitempty"`
 	Assessment
 	// Conditions that the policy's status would carry, or carries when FromStatus is set.
 	Conditions []Condition `json:"conditions"`
@@ -33,7 +35,17 @@ type Plan struct {
 	FromStatus bool `json:"fromStatus"`
 }
 
-// PolicyRef names a policy.
+// Recording is a trace that measure --record wrote.
+type Recording struct {
+	File     string    `json:"file"`
+	Recorded time.Time `json:"recorded"`
+	// Tool is the version of this program that recorded it.
+	Tool string `json:"tool,omitempty"`
+	// Version of kube-controller-manager that was recorded, if it was known.
+	Version string `json:"version,omitempty"`
+}
+
+// PolicyRef names a policy. A recording may be replayed without one: then Name is empty.
 type PolicyRef struct {
 	Name string `json:"name"`
 	// Mode that the policy acts in: Observe, Recommend or Enforce.
@@ -44,6 +56,18 @@ type PolicyRef struct {
 	Paused bool `json:"paused"`
 	// InCharge is the policy that acts: the oldest.
 	InCharge string `json:"inCharge,omitempty"`
+}
+
+// String tells of the recording in a sentence.
+func (r *Recording) String() string {
+	text := "Replayed from " + Clean(r.File) + ", recorded " + r.Recorded.UTC().Format("2006-01-02 15:04:05 MST")
+	if r.Version != "" {
+		text += " of kube-controller-manager " + r.Version
+	}
+	if r.Tool != "" {
+		text += " by endpoint-sync-operator " + r.Tool
+	}
+	return text + "."
 }
 
 // Condition is one condition of the policy's status.
@@ -211,6 +235,13 @@ func (d *Plan) Text(w io.Writer, s Style) error {
 }
 
 func (p *printer) policy(d *Plan) {
+	if d.Trace != nil {
+		p.wrapped("", d.Trace.String())
+	}
+	if d.Policy.Name == "" {
+		p.linef("%s, mode %s, for the objective of the recording.", p.style.Bold("No policy given: as one with generous bounds"), d.Policy.Mode)
+		return
+	}
 	from := "the cluster"
 	if d.Policy.File != "" {
 		from = d.Policy.File
@@ -237,9 +268,9 @@ func (p *printer) curve(d *Plan) {
 		mark := ""
 		switch {
 		case c.Chosen:
-			mark = "chosen"
+			mark = nameChosen
 		case c.Current:
-			mark = "now"
+			mark = nameNow
 		}
 		rows = append(rows, []string{
 			mark, flagText(c.Flags, v1alpha1.FlagKubeAPIQPS), flagText(c.Flags, v1alpha1.FlagKubeAPIBurst),
@@ -248,6 +279,7 @@ func (p *printer) curve(d *Plan) {
 		})
 	}
 	p.table(header, rows)
+	p.curvePlots(d)
 }
 
 // curveRows is how many points of a curve are shown besides those that are marked: about one for each half octave.

@@ -31,7 +31,7 @@ func toWire(t Trace) wire {
 			Now: e.Now.UTC(), Leader: leaderNames[e.Leader], Version: e.Version,
 			Flags: flags(e.Flags), FlagsFrom: string(t.FlagsFrom), Assumed: t.Assumed,
 			FlagsBefore: flags(t.FlagsBefore), Settings: settings(e.Settings),
-			Signals: each(e.Signals, toSample), Server: each(e.Server, toServerSample),
+			Signals: each(e.Signals, toSample), Server: each(e.Server, toServerSample), Before: each(e.ServerBefore, toServerSample),
 			Lag: toSummary(e.Lag), Demand: demand{Start: e.Demand.Start.UTC(), Changes: each(e.Demand.Changes, toChange)},
 		},
 	}
@@ -45,6 +45,7 @@ func fromWire(w wire) (Trace, error) {
 		Evidence: tuner.Evidence{
 			Now: in.Now, Version: in.Version, Flags: v1alpha1.Flags(in.Flags), Settings: tuner.Settings(in.Settings),
 			Signals: each(in.Signals, fromSample), Server: each(in.Server, fromServerSample),
+			ServerBefore: each(in.Before, fromServerSample),
 		},
 	}
 	var err error
@@ -197,7 +198,7 @@ func fromDemand(d demand) (lag.Demand, error) {
 	}
 	classes := make(map[string]lag.Class, len(classNames))
 	for i, name := range classNames {
-		classes[name] = lag.Class(i) //nolint:gosec // one of lag's
+		classes[name] = lag.Class(i)
 	}
 	out.Changes = make([]lag.Change, len(d.Changes))
 	for i, c := range d.Changes {

@@ -137,7 +137,7 @@ func read(r io.Reader) (Trace, error) {
 		return Trace{}, fmt.Errorf("it inflates to more than %d MiB, which no recording does", MaxBytes>>20)
 	}
 	var in wire
-	if err := json.Unmarshal(body, &in); err != nil {
+	if err = json.Unmarshal(body, &in); err != nil {
 		return Trace{}, fmt.Errorf("it is damaged: %w", err)
 	}
 	t, err := fromWire(in)

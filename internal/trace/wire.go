@@ -36,6 +36,7 @@ type evidence struct {
 	Settings    settings       `json:"settings,omitzero"`
 	Signals     []sample       `json:"signals,omitempty"`
 	Server      []serverSample `json:"server,omitempty"`
+	Before      []serverSample `json:"serverBefore,omitempty"`
 	Lag         summary        `json:"lag"`
 	Demand      demand         `json:"demand"`
 }
