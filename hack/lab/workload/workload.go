@@ -144,9 +144,13 @@ func (w *Workload) Setup(ctx context.Context) error {
 
 // Flip makes the incident: every ready Pod becomes unready and every unready one ready, as fast as the API server takes
 // it. Each Pod changes once.
-func (w *Workload) Flip(ctx context.Context) (FlipResult, error) {
+func (w *Workload) Flip(ctx context.Context) (FlipResult, error) { return w.FlipAt(ctx, Pace{}) }
+
+// FlipAt is Flip at a pace. Pods that are due wait for a free writer, so a slow API server stretches it.
+func (w *Workload) FlipAt(ctx context.Context, p Pace) (FlipResult, error) {
+	turns := p.turns(w.options.Services, w.options.PodsPerService)
 	result := FlipResult{Start: w.clock.Now(), Pods: len(w.pods)}
-	err := w.each(ctx, len(w.pods), func(ctx context.Context, client kubernetes.Interface, i int) error {
+	err := w.spread(ctx, turns, func(ctx context.Context, client kubernetes.Interface, i int) error {
 		return w.writeStatus(ctx, client, i, !ready(w.pods[i]))
 	})
 	result.Duration = w.clock.Since(result.Start)
@@ -243,6 +247,11 @@ func (w *Workload) writeStatus(ctx context.Context, client kubernetes.Interface,
 
 // each calls f for 0..n-1 with as many at once as there are writers, and stops at the first error.
 func (w *Workload) each(ctx context.Context, n int, f func(ctx context.Context, client kubernetes.Interface, i int) error) error {
+	return w.spread(ctx, Pace{}.turns(n, 1), f)
+}
+
+// spread is each for Pods that have their time.
+func (w *Workload) spread(ctx context.Context, turns []turn, f func(ctx context.Context, client kubernetes.Interface, i int) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	next := make(chan int)
@@ -258,9 +267,16 @@ func (w *Workload) each(ctx context.Context, n int, f func(ctx context.Context, 
 			}
 		})
 	}
-	for i := range n {
+	start := w.clock.Now()
+	for _, t := range turns {
+		if wait := t.after - w.clock.Since(start); wait > 0 {
+			select {
+			case <-w.clock.After(wait):
+			case <-ctx.Done():
+			}
+		}
 		select {
-		case next <- i:
+		case next <- t.pod:
 			continue
 		case <-ctx.Done():
 		}
