@@ -107,7 +107,8 @@ func (s *Stage) RunWith(ctx context.Context, f v1alpha1.Flags) (err error) {
 	if err = os.WriteFile(filepath.Join(dir, manifestName), withFlags(s.manifest, f), 0o600); err != nil {
 		return err
 	}
-	s.runner, err = staticpod.Start(ctx, staticpod.Options{
+	// The runner outlives whatever bounds the start; Close ends it.
+	s.runner, err = staticpod.Start(context.WithoutCancel(ctx), staticpod.Options{
 		ManifestDir: dir, LogDir: s.CP.Logs, NodeName: s.Nodes.ControlPlane[0], Client: s.Kube,
 		Binaries: map[string]string{leaseName: s.CP.Binaries.ControllerManager},
 	})
