@@ -53,6 +53,14 @@ bench: build ## compare flag settings side by side on a real control plane; resu
 bench-scale: build ## what the controller costs with up to 150,000 Pods, beside plain informers; results in out/bench-scale
 	cd hack/lab && go run . scale --operator $(OPERATOR) --root $(ROOT) --out $(ROOT)/out/bench-scale
 
+.PHONY: bench-model
+bench-model: ## hold the model against a real kube-controller-manager: 12 settings, 3 workloads (35 minutes); results in out/model
+	cd hack/lab && go run . model --out $(ROOT)/out/model
+
+.PHONY: bench-sweep
+bench-sweep: build ## hold the chosen setting against the cheapest of a grid (up to 60 minutes); results in out/sweep
+	cd hack/lab && go run . sweep --operator $(OPERATOR) --out $(ROOT)/out/sweep
+
 .PHONY: accuracy
 accuracy: ## hold the measurement against an observer and the audit log of a real control plane (16 minutes); results in out/accuracy
 	cd hack/lab && go run . accuracy --out $(ROOT)/out/accuracy

@@ -39,7 +39,8 @@ type Options struct {
 	Config   string // the repository's config directory
 	Out      string // directory for the results
 	Services int
-	Rounds   int // of the benchmark
+	Rounds   int           // of the benchmark
+	Pace     workload.Pace // of an incident; zero: as fast as can be
 	Progress io.Writer
 }
 
@@ -199,7 +200,7 @@ func (s *scene) incident(ctx context.Context, name string) (workload.FlipResult,
 	}
 	done := make(chan ended, 1)
 	go func() {
-		flip, err := s.work.Flip(ctx)
+		flip, err := s.work.FlipAt(ctx, s.Pace)
 		if err == nil {
 			err = s.work.WaitConverged(ctx)
 		}
