@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
+	"strings"
 )
 
 // The plot's size in pixels, and the lags that its axes reach over, in seconds.
@@ -55,13 +57,14 @@ func (r Result) plot() []byte {
 
 // axes draws the grid, the band of the tolerance and the labels.
 func (r Result) axes(draw func(format string, args ...any)) {
-	var upper, lower string
+	var upper, lower []string
 	for _, v := range ladder() {
 		tolerance := max(toleranceShare*v, toleranceFloor)
-		upper += fmt.Sprintf("%.1f,%.1f ", across(v), up(v+tolerance))
-		lower = fmt.Sprintf("%.1f,%.1f ", across(v), up(v-tolerance)) + lower
+		upper = append(upper, fmt.Sprintf("%.1f,%.1f", across(v), up(v+tolerance)))
+		lower = append(lower, fmt.Sprintf("%.1f,%.1f", across(v), up(v-tolerance)))
 	}
-	draw(`<polygon points="%s%s" fill="#e8e8e8"/>`, upper, lower)
+	slices.Reverse(lower)
+	draw(`<polygon points="%s" fill="#e8e8e8"/>`, strings.Join(slices.Concat(upper, lower), " "))
 	low, high := across(plotFrom), across(plotTo)
 	for _, v := range []float64{0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50} {
 		label := strconv.FormatFloat(v, 'g', -1, 64)

@@ -80,7 +80,7 @@ func record(ctx context.Context, p plan, dir string, progress io.Writer) (err er
 		for round := range p.rounds {
 			for _, w := range p.workloads {
 				name := fmt.Sprintf("%s-%s-%d", trial.SettingName(f), w.Name, round+1)
-				if _, err = play(ctx, b, cell{w.Name, round + 1}, filepath.Join(dir, name+extension)); err != nil {
+				if err = play(ctx, b, cell{w.Name, round + 1}, filepath.Join(dir, name+extension)); err != nil {
 					return err
 				}
 				left -= estimate(w, f)
@@ -101,21 +101,21 @@ func calibrate(ctx context.Context, b *trial.Bench, p plan, dir string) error {
 	b.Sayf("calibration: each workload once at the default flags")
 	since := b.Now()
 	for _, w := range p.workloads {
-		if _, err := play(ctx, b, cell{w.Name, 0}, filepath.Join(dir, calibrationName+"-"+w.Name+extension)); err != nil {
+		if err := play(ctx, b, cell{w.Name, 0}, filepath.Join(dir, calibrationName+"-"+w.Name+extension)); err != nil {
 			return err
 		}
 	}
 	return trial.Write(filepath.Join(dir, calibrationName+extension), b.Evidence(since))
 }
 
-func play(ctx context.Context, b *trial.Bench, c cell, path string) (trial.Round, error) {
+func play(ctx context.Context, b *trial.Bench, c cell, path string) error {
 	r, err := b.Play(ctx, c.workload)
 	if err != nil {
-		return r, fmt.Errorf("%s under %s: %w", c.workload, r.Flags, err)
+		return fmt.Errorf("workload %s: %w", c.workload, err)
 	}
 	r.Round = c.round
 	b.Sayf("  %-8s p50 %6.2f s, p99 %6.2f s; the Pods changed within %.1f s", c.workload, r.P50(), r.P99(), r.FlipSeconds)
-	return r, trial.Write(path, r)
+	return trial.Write(path, r)
 }
 
 // recording is what a directory of rounds holds.

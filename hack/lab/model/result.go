@@ -2,6 +2,7 @@ package model
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -54,7 +55,7 @@ type Result struct {
 func score(seen recording) (Result, error) {
 	calibration := tuner.Calibrate(seen.calibration)
 	out := Result{Parameters: calibration.Parameters, Basis: calibration.Basis}
-	var errors []float64
+	var off []float64
 	for _, rounds := range grouped(seen.rounds) {
 		first := rounds[0]
 		source, ok := seen.demand[first.Workload]
@@ -64,16 +65,16 @@ func score(seen recording) (Result, error) {
 		p := tuner.Predict(source.Evidence.Demand, first.Flags, calibration.Parameters)
 		c := compare(rounds, p)
 		out.Cells = append(out.Cells, c)
-		errors = append(errors, 100*math.Abs(c.PredictedP99Seconds-c.ObservedP99Seconds)/c.ObservedP99Seconds)
+		off = append(off, 100*math.Abs(c.PredictedP99Seconds-c.ObservedP99Seconds)/c.ObservedP99Seconds)
 		if c.Within {
 			out.Within++
 		}
 	}
 	out.Total = len(out.Cells)
 	if out.Total == 0 {
-		return out, fmt.Errorf("no cell was recorded")
+		return out, errors.New("no cell was recorded")
 	}
-	out.MedianErrorPercent = middle(errors)
+	out.MedianErrorPercent = middle(off)
 	return out, nil
 }
 

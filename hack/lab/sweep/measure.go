@@ -28,8 +28,8 @@ func (m measured) seconds() []float64 {
 	return all
 }
 
-// clear is how far from the objective one round must be to need no other.
-const clear = 1.25
+// decisive is how far from the objective one round must be to need no other.
+const decisive = 1.25
 
 // settles says whether the rounds so far show on which side of an objective the setting is.
 func (m measured) settles(maxLag time.Duration, most int) bool {
@@ -40,7 +40,7 @@ func (m measured) settles(maxLag time.Duration, most int) bool {
 		return true
 	}
 	v := m.median() / maxLag.Seconds()
-	return v > clear || v < 1/clear
+	return v > decisive || v < 1/decisive
 }
 
 // measure makes the incident under a setting until there are so many rounds of it.

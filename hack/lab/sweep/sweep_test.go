@@ -5,10 +5,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/internal/tuner"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/stage"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/trial"

@@ -8,13 +8,12 @@ import (
 	"sync"
 	"time"
 
-	"k8s.io/utils/clock"
-
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 	"github.com/endpointsync/endpoint-sync-operator/internal/scrape"
 	"github.com/endpointsync/endpoint-sync-operator/internal/tuner"
 	"github.com/endpointsync/endpoint-sync-operator/internal/watch"
+	"k8s.io/utils/clock"
 
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/controlplane"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/observer"

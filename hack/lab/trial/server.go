@@ -11,9 +11,8 @@ import (
 	"strings"
 	"time"
 
-	"k8s.io/client-go/rest"
-
 	"github.com/endpointsync/endpoint-sync-operator/internal/tuner"
+	"k8s.io/client-go/rest"
 )
 
 // apiServer reads the counters of kube-apiserver. It takes the few lines that matter from the text and parses no other:
@@ -165,16 +164,16 @@ func mutates(labels string) bool {
 
 // split takes a sample apart.
 func split(line string) (name, labels, value string) {
-	name, rest, labelled := strings.Cut(line, "{")
+	name, tail, labelled := strings.Cut(line, "{")
 	if !labelled {
 		name, value, _ = strings.Cut(line, " ")
 		return name, "", value
 	}
-	end := strings.LastIndexByte(rest, '}')
+	end := strings.LastIndexByte(tail, '}')
 	if end < 0 {
 		return name, "", ""
 	}
-	return name, rest[:end], strings.TrimSpace(rest[end+1:])
+	return name, tail[:end], strings.TrimSpace(tail[end+1:])
 }
 
 // label returns the value of a label; none of those asked for needs unquoting.

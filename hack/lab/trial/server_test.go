@@ -6,9 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/endpointsync/endpoint-sync-operator/internal/tuner"
+	"github.com/google/go-cmp/cmp"
 )
 
 func TestParseServer(t *testing.T) {
