@@ -59,7 +59,7 @@ type crowd struct {
 func Open(ctx context.Context, progress io.Writer, workloads []Workload) (_ *Bench, err error) {
 	b := &Bench{clock: clock.RealClock{}, progress: progress, crowds: map[string]crowd{}}
 	b.began = b.clock.Now()
-	if b.Stage, err = stage.New(ctx, progress); err != nil {
+	if b.Stage, err = stage.New(ctx, controlplane.Options{Progress: progress}); err != nil {
 		return nil, err
 	}
 	defer func() {
