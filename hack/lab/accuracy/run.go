@@ -18,6 +18,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/controlplane"
+	"github.com/endpointsync/endpoint-sync-operator/hack/lab/stage"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/workload"
 )
 
@@ -48,7 +49,7 @@ const (
 // run is a run in progress.
 type run struct {
 	Options
-	*stage
+	*ground
 
 	clock     clock.Clock
 	began     time.Time
@@ -71,10 +72,10 @@ func Run(ctx context.Context, o Options) (_ Result, err error) {
 		return Result{}, err
 	}
 	r.sayf("starting a control plane with %d Services for bursts and %d for the trickle", o.Services, o.SteadyServices)
-	if r.stage, err = newStage(ctx, o); err != nil {
+	if r.ground, err = newGround(ctx, o); err != nil {
 		return Result{}, err
 	}
-	defer func() { err = errors.Join(err, r.close()) }()
+	defer func() { err = errors.Join(err, r.Close()) }()
 	if err = r.perform(ctx); err != nil {
 		return Result{}, err
 	}
@@ -94,16 +95,16 @@ func Run(ctx context.Context, o Options) (_ Result, err error) {
 
 // perform makes the changes while both processes watch.
 func (r *run) perform(ctx context.Context) error {
-	if err := r.runWith(ctx, flags(300, 325, 50)); err != nil {
+	if err := r.RunWith(ctx, stage.Flags(300, 325, 50)); err != nil {
 		return err
 	}
 	for _, role := range []Role{RoleSubject, RoleObserver} {
-		p, err := startProcess(ctx, r.Options, role, r.cp.AdminKubeconfig)
+		p, err := startProcess(ctx, r.Options, role, r.CP.AdminKubeconfig)
 		if err != nil {
 			return err
 		}
 		r.processes = append(r.processes, p)
-		r.undo = append(r.undo, p.abandon)
+		r.Defer(p.abandon)
 	}
 	r.began = r.clock.Now().Add(time.Second)
 	for _, p := range r.processes {
@@ -135,7 +136,7 @@ func (r *run) play(ctx context.Context) error {
 		return err
 	}
 	r.enter("restart")
-	if err := r.runWith(ctx, v1alpha1.DefaultFlags()); err != nil {
+	if err := r.RunWith(ctx, v1alpha1.DefaultFlags()); err != nil {
 		return err
 	}
 	if err := r.bursting(ctx, "default"); err != nil {
@@ -190,7 +191,7 @@ func (r *run) burst(ctx context.Context, period time.Duration, writers int) erro
 		return err
 	}
 	flipped := r.clock.Since(start)
-	err := waitFor(ctx, "a burst's endpoints", time.Second, func(ctx context.Context) (bool, error) { return r.bursts.published(ctx) })
+	err := stage.WaitFor(ctx, "a burst's endpoints", time.Second, func(ctx context.Context) (bool, error) { return r.bursts.published(ctx) })
 	if err != nil {
 		return err
 	}
@@ -206,7 +207,7 @@ func (r *run) finish(ctx context.Context) error {
 	if err := r.trickle.finish(ctx); err != nil {
 		return err
 	}
-	return waitFor(ctx, "the trickle's endpoints", poll, r.trickle.shown)
+	return stage.WaitFor(ctx, "the trickle's endpoints", poll, r.trickle.shown)
 }
 
 // sample reads the CPU pressure at each window's end until ctx is done.
@@ -267,7 +268,7 @@ func (r *run) conclude() (Result, error) {
 			o.observer = seen
 		}
 	}
-	log, err := os.Open(r.cp.AuditLog())
+	log, err := os.Open(r.CP.AuditLog())
 	if err != nil {
 		return Result{}, err
 	}

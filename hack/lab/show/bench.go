@@ -14,6 +14,7 @@ import (
 	"github.com/endpointsync/endpoint-sync-operator/internal/tuner"
 
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/controlplane"
+	"github.com/endpointsync/endpoint-sync-operator/hack/lab/stage"
 )
 
 // objectiveFactor makes the benchmark's objective from what the best known setting reaches in the same run.
@@ -30,15 +31,9 @@ type setting struct {
 func settings() []setting {
 	return []setting{
 		{"defaults", v1alpha1.DefaultFlags()},
-		{"workers-only", flags(20, 30, 50)},
-		{"classic", flags(300, 325, 5)},
-		{"classic-workers", flags(300, 325, 50)},
-	}
-}
-
-func flags(qps, burst, workers int32) v1alpha1.Flags {
-	return v1alpha1.Flags{
-		KubeAPIQPS: qps, KubeAPIBurst: burst, ConcurrentEndpointSyncs: workers, ConcurrentServiceEndpointSyncs: workers,
+		{"workers-only", stage.Flags(20, 30, 50)},
+		{"classic", stage.Flags(300, 325, 5)},
+		{"classic-workers", stage.Flags(300, 325, 50)},
 	}
 }
 
@@ -49,11 +44,11 @@ func Bench(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.close()) }()
+	defer func() { err = errors.Join(err, s.Close()) }()
 	result := benchResult{KubernetesVersion: controlplane.KubernetesVersion, Services: o.Services}
 	for _, set := range settings() {
 		s.sayf("%s: %s", set.name, set.flags)
-		if err = s.runWith(ctx, withFlags(s.manifest, set.flags)); err != nil {
+		if err = s.RunWith(ctx, set.flags); err != nil {
 			return err
 		}
 		var measured row
@@ -82,7 +77,7 @@ func Bench(ctx context.Context, o Options) (err error) {
 // operatorChooses lets the operator see one incident at the default flags and roll out what it makes of it.
 func (s *scene) operatorChooses(ctx context.Context, result *benchResult) (setting, error) {
 	s.sayf("operator: objective p99 within %.2f s; first the default flags for it to measure", result.MaxLagSeconds)
-	if err := s.runWith(ctx, s.manifest); err != nil {
+	if err := s.RunWith(ctx, v1alpha1.Flags{}); err != nil {
 		return setting{}, err
 	}
 	if err := s.startOperator(ctx); err != nil {

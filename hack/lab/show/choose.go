@@ -27,7 +27,7 @@ func Choose(ctx context.Context, o Options, maxLag time.Duration) (out Choice, e
 	if err != nil {
 		return out, err
 	}
-	defer func() { err = errors.Join(err, s.close()) }()
+	defer func() { err = errors.Join(err, s.Close()) }()
 	if err = s.startOperator(ctx); err != nil {
 		return out, err
 	}
@@ -48,6 +48,6 @@ func Choose(ctx context.Context, o Options, maxLag time.Duration) (out Choice, e
 	}
 	_, seen, err := s.incident(ctx, "again")
 	out.AchievedP99Seconds = max(seen.EndpointSlice.P99, seen.Endpoints.P99).Seconds()
-	out.Restarts = s.restarts()
+	out.Restarts = s.Restarts()
 	return out, err
 }

@@ -36,7 +36,7 @@ func Demo(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.close()) }()
+	defer func() { err = errors.Join(err, s.Close()) }()
 	s.sayf("starting the operator: controller and agent, each with its own service account")
 	if err = s.startOperator(ctx); err != nil {
 		return err
@@ -78,7 +78,7 @@ func Demo(ctx context.Context, o Options) (err error) {
 	if after.bothFigures, err = s.reportedAfter(ctx); err != nil {
 		return err
 	}
-	result.Phases, result.KCMRestarts = []phase{before, after}, s.restarts()
+	result.Phases, result.KCMRestarts = []phase{before, after}, s.Restarts()
 	return s.finish(result, []report.Series{plotBefore, plotAfter})
 }
 

@@ -11,11 +11,12 @@ import (
 
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/controlplane"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/operator"
+	"github.com/endpointsync/endpoint-sync-operator/hack/lab/stage"
 )
 
 // startOperator installs the operator and returns when its controller measures and its agent has reported.
 func (s *scene) startOperator(ctx context.Context) error {
-	if err := operator.Install(ctx, s.cp.Admin, filepath.Join(s.Config, "default")); err != nil {
+	if err := operator.Install(ctx, s.CP.Admin, filepath.Join(s.Config, "default")); err != nil {
 		return err
 	}
 	probes, err := controlplane.FreeAddresses(ctx, 1)
@@ -30,8 +31,8 @@ func (s *scene) startOperator(ctx context.Context) error {
 			"controller", "--namespace=" + operator.Namespace, "--metrics-bind-address=0", "--health-probe-bind-address=" + probes[0],
 		}},
 		{operator.Agent, []string{
-			"agent", "--node-name=" + s.node(), "--manifest-dir=" + s.manifestDir(), "--manifest-name=" + manifestName,
-			"--state-dir=" + filepath.Join(s.cp.Dir, "agent-state"), "--kcm-url=" + s.cp.KCMURL,
+			"agent", "--node-name=" + s.Node(), "--manifest-dir=" + s.ManifestDir(), "--manifest-name=" + stage.ManifestName,
+			"--state-dir=" + filepath.Join(s.CP.Dir, "agent-state"), "--kcm-url=" + s.CP.KCMURL,
 		}},
 	} {
 		if err := s.startProcess(ctx, p.account, p.args); err != nil {
@@ -45,17 +46,17 @@ func (s *scene) startOperator(ctx context.Context) error {
 	}
 	return s.waitFor(ctx, "the agent's first report", func(ctx context.Context) (bool, error) {
 		var node v1alpha1.EndpointSyncNode
-		err := s.objects.Get(ctx, client.ObjectKey{Name: s.node()}, &node)
+		err := s.objects.Get(ctx, client.ObjectKey{Name: s.Node()}, &node)
 		return err == nil && node.Status.Leader != nil && *node.Status.Leader && node.Status.Running.KubeAPIQPS > 0, nil
 	})
 }
 
 func (s *scene) startProcess(ctx context.Context, account string, args []string) error {
-	token, err := operator.Credentials(ctx, s.kube, account, s.node())
+	token, err := operator.Credentials(ctx, s.Kube, account, s.Node())
 	if err != nil {
 		return err
 	}
-	kubeconfig, err := s.cp.KubeconfigFor(account, token)
+	kubeconfig, err := s.CP.KubeconfigFor(account, token)
 	if err != nil {
 		return fmt.Errorf("write a kubeconfig for %s: %w", account, err)
 	}
@@ -64,7 +65,7 @@ func (s *scene) startProcess(ctx context.Context, account string, args []string)
 	if err != nil {
 		return err
 	}
-	s.undo = append(s.undo, p.Stop)
+	s.Defer(p.Stop)
 	s.watchdog = append(s.watchdog, func() error {
 		select {
 		case <-p.Ended():

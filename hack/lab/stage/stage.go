@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,8 +24,10 @@ import (
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/workload"
 )
 
+// ManifestName is kube-controller-manager's file in ManifestDir, as kubeadm names it.
+const ManifestName = "kube-controller-manager.yaml"
+
 const (
-	manifestName   = "kube-controller-manager.yaml"
 	leaseNamespace = "kube-system"
 	leaseName      = "kube-controller-manager"
 	// workers is how many nodes the Pods are bound to.
@@ -46,14 +47,14 @@ type Stage struct {
 }
 
 // New brings a control plane up, without a kube-controller-manager. Close ends it.
-func New(ctx context.Context, progress io.Writer) (_ *Stage, err error) {
+func New(ctx context.Context, o controlplane.Options) (_ *Stage, err error) {
 	s := &Stage{}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	if s.CP, err = controlplane.Start(ctx, controlplane.Options{Progress: progress}); err != nil {
+	if s.CP, err = controlplane.Start(ctx, o); err != nil {
 		return nil, err
 	}
 	s.Defer(s.CP.Stop)
@@ -91,9 +92,19 @@ func (s *Stage) Populate(ctx context.Context, o workload.Options) (*workload.Wor
 	return w, w.WaitConverged(ctx)
 }
 
-// RunWith replaces the running kube-controller-manager by one with the given flags, and returns when it leads.
+// ManifestDir is the directory that the static-Pod runner reads.
+func (s *Stage) ManifestDir() string { return filepath.Join(s.CP.Dir, "manifests") }
+
+// Node is the name of the control-plane node.
+func (s *Stage) Node() string { return s.Nodes.ControlPlane[0] }
+
+// Restarts is how many processes of kube-controller-manager there were since RunWith, besides its own.
+func (s *Stage) Restarts() int { return len(s.runner.Processes()) - 1 }
+
+// RunWith replaces the running kube-controller-manager by one with the given flags, and returns when it leads. Absent
+// flags are not written: with none of them the manifest is as kubeadm writes it.
 func (s *Stage) RunWith(ctx context.Context, f v1alpha1.Flags) (err error) {
-	dir := filepath.Join(s.CP.Dir, "manifests")
+	dir := s.ManifestDir()
 	if s.runner == nil {
 		if err = os.MkdirAll(dir, 0o700); err != nil {
 			return err
@@ -103,12 +114,12 @@ func (s *Stage) RunWith(ctx context.Context, f v1alpha1.Flags) (err error) {
 		return err
 	}
 	// No runner reads the directory now, so there is no need for a rename.
-	if err = os.WriteFile(filepath.Join(dir, manifestName), withFlags(s.manifest, f), 0o600); err != nil {
+	if err = os.WriteFile(filepath.Join(dir, ManifestName), withFlags(s.manifest, f), 0o600); err != nil {
 		return err
 	}
 	// The runner outlives whatever bounds the start; Close ends it.
 	s.runner, err = staticpod.Start(context.WithoutCancel(ctx), staticpod.Options{
-		ManifestDir: dir, LogDir: s.CP.Logs, NodeName: s.Nodes.ControlPlane[0], Client: s.Kube,
+		ManifestDir: dir, LogDir: s.CP.Logs, NodeName: s.Node(), Client: s.Kube,
 		Binaries: map[string]string{leaseName: s.CP.Binaries.ControllerManager},
 	})
 	if err != nil {

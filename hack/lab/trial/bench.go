@@ -13,6 +13,7 @@ import (
 	"github.com/endpointsync/endpoint-sync-operator/internal/scrape"
 	"github.com/endpointsync/endpoint-sync-operator/internal/tuner"
 	"github.com/endpointsync/endpoint-sync-operator/internal/watch"
+	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
 
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/controlplane"
@@ -59,7 +60,7 @@ type crowd struct {
 func Open(ctx context.Context, progress io.Writer, workloads []Workload) (_ *Bench, err error) {
 	b := &Bench{clock: clock.RealClock{}, progress: progress, crowds: map[string]crowd{}}
 	b.began = b.clock.Now()
-	if b.Stage, err = stage.New(ctx, progress); err != nil {
+	if b.Stage, err = stage.New(ctx, controlplane.Options{Progress: progress}); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -110,7 +111,9 @@ func (b *Bench) observe(ctx context.Context) (err error) {
 	if b.sampler.kcm, err = scrape.NewKCM(b.CP.KCMURL, b.CP.Admin, ""); err != nil {
 		return err
 	}
-	b.sampler.server, err = newAPIServer(b.CP.Admin)
+	plain := rest.CopyConfig(b.CP.Admin)
+	plain.DisableCompression = true // Compressing would cost the API server more than sending, once a second.
+	b.sampler.server, err = scrape.NewAPIServer(plain)
 	return err
 }
 

@@ -22,7 +22,7 @@ const samplePeriod = time.Second
 // sampler reads both processes' counters, each on its own, so that a slow answer of one delays no reading of the other.
 type sampler struct {
 	kcm    *scrape.KCM
-	server *apiServer
+	server *scrape.APIServer
 	clock  clock.WithTicker
 
 	mu      sync.Mutex
@@ -75,7 +75,7 @@ func (s *sampler) readSignals(ctx context.Context) (v1alpha1.KCMSignals, error) 
 }
 
 func (s *sampler) readServer(ctx context.Context) error {
-	sample, err := s.server.read(ctx)
+	sample, err := s.server.Sample(ctx)
 	if err != nil {
 		return err
 	}
@@ -112,6 +112,7 @@ func sampleOf(k v1alpha1.KCMSignals) tuner.Sample {
 	return tuner.Sample{
 		Time: k.Time.Time, ProcessStart: k.ProcessStartTime.Time, Writes: ptr.Deref(k.Writes, 0),
 		LimiterWait: milliseconds(k.LimiterWaitMilliseconds), RequestTime: milliseconds(k.RequestMilliseconds),
+		StaleSyncs: ptr.Deref(k.StaleSyncs, 0), FailedSyncs: ptr.Deref(k.FailedSyncs, 0),
 		Endpoints: queue(k.Endpoints), EndpointSlices: queue(k.EndpointSlices),
 	}
 }
