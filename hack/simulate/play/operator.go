@@ -18,6 +18,8 @@ type operator struct {
 	same   int
 	before standing
 	seen   int
+	// hears, if set, is told of each pass.
+	hears func(at float64, out controllers.Outcome)
 }
 
 // standing is what a pass concluded, as far as a difference matters.
@@ -33,6 +35,9 @@ func (o *operator) look(s *stage) float64 {
 	situation := o.situation(s)
 	out := controllers.Step(situation)
 	o.policy.Status = out.Status
+	if o.hears != nil {
+		o.hears(s.cluster.Now(), out)
+	}
 	if out.Told.Revision != nil {
 		s.act(out.Told, Action{Since: situation.Evidence.Demand.Start.Sub(start).Seconds(), Cause: out.Bottleneck.Type})
 	}

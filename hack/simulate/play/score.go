@@ -1,7 +1,5 @@
 package play
 
-
-
 // Score is what counts of one scene under one pilot.
 type Score struct {
 	Restarts   int     `json:"restarts"`
@@ -65,4 +63,3 @@ func (f Family) Play(seed uint64) Round {
 
 // Operate plays the scene under the operator alone.
 func Operate(scene *Scene) Result { return play(scene, newOperator(scene)) }
-
