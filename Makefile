@@ -53,6 +53,10 @@ bench: build ## compare flag settings side by side on a real control plane; resu
 bench-scale: build ## what the controller costs with up to 150,000 Pods, beside plain informers; results in out/bench-scale
 	cd hack/lab && go run . scale --operator $(OPERATOR) --root $(ROOT) --out $(ROOT)/out/bench-scale
 
+.PHONY: simulate
+simulate: ## play the deciding code in 1,500 simulated clusters, beside rivals and an oracle (15 minutes); results in out/simulate
+	go run ./hack/simulate --out $(ROOT)/out/simulate
+
 .PHONY: accuracy
 accuracy: ## hold the measurement against an observer and the audit log of a real control plane (16 minutes); results in out/accuracy
 	cd hack/lab && go run . accuracy --out $(ROOT)/out/accuracy

@@ -11,17 +11,23 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"runtime/debug"
 	"sync"
 
 	"github.com/endpointsync/endpoint-sync-operator/hack/simulate/play"
 )
 
 func main() {
+	debug.SetGCPercent(garbage)
 	if err := run(os.Args[1:], os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "simulate:", err)
 		os.Exit(1)
 	}
 }
+
+// garbage is how far the heap may grow before it is collected, in percent: there is little of it, and much that comes and
+// goes.
+const garbage = 400
 
 func run(args []string, out, progress io.Writer) error {
 	set := flag.NewFlagSet("simulate", flag.ContinueOnError)

@@ -58,7 +58,7 @@ type builder struct {
 	raw    []cluster.Change // in any order; Ready is set in the end: each change of a Pod reverses it
 }
 
-// between draws evenly, around with a tenth of spread, logUniform evenly on a logarithmic scale.
+// between draws evenly, logUniform evenly on a logarithmic scale.
 func (b *builder) between(low, high float64) float64 { return low + (high-low)*b.random.Float64() }
 
 func (b *builder) count(low, high int) int { return low + b.random.IntN(high-low+1) }
@@ -158,6 +158,7 @@ func rollingUpdate(b *builder) {
 	}
 }
 
+// incidents change most of so many Services at once, again and again. It returns when.
 func (b *builder) incidents(services int, first float64, gap func() float64) []float64 {
 	pods := b.services(services, 1)
 	b.murmur(pods, 2, b.scene.End)
@@ -204,9 +205,9 @@ func zoneFailure(b *builder) {
 func steadyChurn(b *builder) {
 	b.scene.End = 1 * hour
 	pods := b.services(b.count(500, 900), 2)
-	busy, rate := b.between(300, 600), b.between(24, 32)
+	busy, rate := b.between(300, 600), b.between(23, 29)
 	b.murmur(pods, 60*b.between(2, 6), busy)
-	lasts := b.between(600, 800)
+	lasts := b.between(500, 700)
 	for at := busy; at < busy+lasts; at += b.random.ExpFloat64() / rate {
 		b.change(at, pods[b.random.IntN(len(pods))])
 	}
@@ -253,7 +254,7 @@ func oscillation(b *builder) {
 }
 
 func slowServer(b *builder) {
-	b.scene.End = 3 * hour
+	b.scene.End = 2 * hour
 	for _, at := range b.incidents(b.count(450, 700), b.between(200, 900), func() float64 { return b.between(1500, 2700) }) {
 		// Slower than the rate limit by far: what the defaults send is more than it takes.
 		factor := b.scene.Capacity / b.between(5, 9)
@@ -284,7 +285,7 @@ func flapping(b *builder) {
 }
 
 func notKCM(b *builder) {
-	b.scene.End = 3 * hour
+	b.scene.End = 2 * hour
 	pods := b.services(b.count(300, 500), 2)
 	late := b.random.IntN(2) == 0
 	if !late {

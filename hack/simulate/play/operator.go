@@ -17,9 +17,6 @@ type operator struct {
 	// same is how often in a row it concluded the same, and what that was.
 	same   int
 	before standing
-	seen   int
-	// hears, if set, is told of each pass.
-	hears func(at float64, out controllers.Outcome)
 }
 
 // standing is what a pass concluded, as far as a difference matters.
@@ -35,14 +32,11 @@ func (o *operator) look(s *stage) float64 {
 	situation := o.situation(s)
 	out := controllers.Step(situation)
 	o.policy.Status = out.Status
-	if o.hears != nil {
-		o.hears(s.cluster.Now(), out)
-	}
 	if out.Told.Revision != nil {
 		s.act(out.Told, Action{Since: situation.Evidence.Demand.Start.Sub(start).Seconds(), Cause: out.Bottleneck.Type})
 	}
 	if out.Stalled == v1alpha1.ReasonNotImplemented {
-		panic("the policy is not implemented: " + out.Message)
+		s.broken = append(s.broken, "the scene's policy cannot be used: "+out.Message)
 	}
 	return o.again(s, out)
 }
@@ -73,9 +67,12 @@ func (o *operator) situation(s *stage) controllers.Situation {
 }
 
 // Passes that conclude the same again and again come at longer intervals than the operator's own, so that a simulation
-// of hours ends in seconds: in an incident never longer than attentive, in quiet never longer than idle, and a change that
-// ends a quiet time is looked at as soon as ever.
-const attentive, idle, rolling = 15, 120, 20
+// of hours ends in seconds: up to attentive while something is under way and up to idle otherwise. A burst of changes and
+// news from a node are looked at as soon as ever. Seconds.
+const attentive, idle, rolling = 30, 120, 20
+
+// steady is how many passes must conclude the same before the interval grows.
+const steady = 3
 
 func (o *operator) again(s *stage, out controllers.Outcome) float64 {
 	is := standing{out.Step.Kind, out.Step.Reason, out.Bottleneck.Type}
@@ -84,18 +81,17 @@ func (o *operator) again(s *stage, out controllers.Outcome) float64 {
 	} else {
 		o.same, o.before = 0, is
 	}
-	news := s.eyes.seen != o.seen
-	o.seen = s.eyes.seen
-	again := out.Again.Seconds()
+	again, longest := out.Again.Seconds(), float64(idle)
+	if s.cluster.Busy() {
+		longest = attentive
+	}
 	switch {
 	case out.Step.Kind == rollout.Wait: // A node's news are looked at as they come.
 		return rolling
-	case s.cluster.Busy() && o.same > 3:
-		return attentive
-	case news || o.same < 2:
+	case o.same < steady:
 		return again
 	}
-	return min(again*float64(o.same), idle)
+	return min(again*float64(o.same-steady+2), longest)
 }
 
 // check notes which of its promises an action breaks.

@@ -1,8 +1,6 @@
 package play
 
 import (
-	"math"
-
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/hack/simulate/cluster"
 	"github.com/endpointsync/endpoint-sync-operator/internal/tuner"
@@ -60,8 +58,9 @@ type stage struct {
 	broken  []string
 }
 
-// quiet is how soon a change is looked at that ends a quiet time: the operator's own interval.
-const quiet = 15
+// quiet is how soon a burst is looked at that ends a quiet time, the operator's own interval in seconds, and burst how much
+// must have been seen since the last look to be one.
+const quiet, burst = 15, 40
 
 // play plays a scene from the default flags under a pilot.
 func play(scene *Scene, p pilot) Result {
@@ -84,7 +83,7 @@ func play(scene *Scene, p pilot) Result {
 }
 
 func (s *stage) run(p pilot) {
-	nextLook, nextScrape := 0.0, 0.0
+	nextLook, nextScrape, seen := 0.0, 0.0, 0
 	restarts := s.scene.OperatorRestarts
 	for {
 		now := min(nextLook, nextScrape)
@@ -112,13 +111,13 @@ func (s *stage) run(p pilot) {
 		if nextScrape <= now {
 			s.samples.take(s)
 			nextScrape = now + s.scrapeAgain()
+			if s.eyes.seen-seen > burst { // What ends a quiet time is looked at as soon as the operator would.
+				nextLook = min(nextLook, now+quiet)
+			}
 		}
 		if nextLook <= now {
+			seen = s.eyes.seen
 			nextLook = now + max(p.look(s), 1)
-		}
-		// What ends a quiet time is looked at as soon as the operator would.
-		if change := s.cluster.NextChange(); change < math.Inf(1) {
-			nextLook = min(nextLook, max(change, now)+quiet)
 		}
 	}
 	s.cluster.Advance(s.scene.End)
