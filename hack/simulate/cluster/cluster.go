@@ -94,6 +94,7 @@ type Cluster struct {
 	started float64
 	flags   v1alpha1.Flags
 	counts  Counters
+	heard   float64 // when the leader's caches hear of the last change
 	others  float64 // time up to which Others are counted
 
 	actual []bool // of each Pod: whether it is ready
@@ -286,7 +287,8 @@ func (c *Cluster) change() {
 			behind += s.Factor * (0.7 + 0.6*c.random.Float64())
 		}
 	}
-	c.schedule(timer{at: c.now + behind, kind: told, pod: change.Pod, ready: change.Ready})
+	c.heard = max(c.heard, c.now+behind) // A watch keeps the order of events.
+	c.schedule(timer{at: c.heard, kind: told, pod: change.Pod, ready: change.Ready})
 }
 
 // podWork is the work of a Pod's own write relative to one of an endpoint controller.

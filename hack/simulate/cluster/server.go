@@ -105,7 +105,7 @@ func (s *server) turn(now float64, flags v1alpha1.Flags, led bool) {
 			}
 		}
 	}
-	if s.storm.left <= 0 {
+	if s.storm.left < 1 {
 		s.storm.left = 0
 		return
 	}
