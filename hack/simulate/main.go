@@ -53,7 +53,7 @@ func run(args []string, out, progress io.Writer) error {
 		_, _ = fmt.Fprintf(progress, "%-18s %s\n", f.Name, f.Story)
 		result.Families = append(result.Families, summarize(f, rounds(f, *seeds, *jobs)))
 	}
-	if err := write(*dir, result); err != nil {
+	if err = write(*dir, result); err != nil {
 		return err
 	}
 	_, err = io.WriteString(out, table(result))
@@ -68,7 +68,7 @@ func rounds(f play.Family, n, jobs int) []play.Round {
 	for range jobs {
 		players.Go(func() {
 			for i := range next {
-				out[i] = f.Play(uint64(i) + 1) //nolint:gosec // not negative
+				out[i] = f.Play(uint64(i) + 1)
 			}
 		})
 	}

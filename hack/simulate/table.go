@@ -21,13 +21,13 @@ func table(r Result) string {
 	for _, f := range r.Families {
 		line("%-18s %5d  %g..%d %s  %3d %s  %6.1f (%.0f oracle, %.0f unav.) %s  %.2f [%.2f, %.2f]  %.2f [%.2f, %.2f] %s  %d",
 			f.Name, f.Seeds, f.MedianRestarts, f.MaxRestarts,
-			mark(f.MedianRestarts <= mostMedianRestarts && f.MaxRestarts <= mostRestarts),
-			f.WrongCauseActions, mark(f.WrongCauseActions == 0),
+			mark[f.MedianRestarts <= mostMedianRestarts && f.MaxRestarts <= mostRestarts],
+			f.WrongCauseActions, mark[f.WrongCauseActions == 0],
 			f.ViolationsPerSeed, f.OracleViolationsPerSeed, f.UnavoidablePerSeed,
-			mark(f.ViolationsPerSeed <= tolerated*f.OracleViolationsPerSeed+f.UnavoidablePerSeed),
+			mark[f.ViolationsPerSeed <= tolerated*f.OracleViolationsPerSeed+f.UnavoidablePerSeed],
 			f.ViolationsOverOracle, f.ViolationsOverOracleInterval[0], f.ViolationsOverOracleInterval[1],
 			f.OverProvisionOverOracle, f.OverProvisionOverOracleInterval[0], f.OverProvisionOverOracleInterval[1],
-			mark(f.OverProvisionOverOracle <= mostOverProvision), f.WorseThanBestStatic)
+			mark[f.OverProvisionOverOracle <= mostOverProvision], f.WorseThanBestStatic)
 	}
 	line("\n%-18s %s", "violations a seed", "and cost over the oracle's, of the others")
 	for _, f := range r.Families {
@@ -44,9 +44,4 @@ func table(r Result) string {
 }
 
 // mark is a star where a target is missed.
-func mark(met bool) string {
-	if met {
-		return " "
-	}
-	return "*"
-}
+var mark = map[bool]string{true: " ", false: "*"}

@@ -118,8 +118,8 @@ func New(truth *Truth, flags v1alpha1.Flags, watcher Watcher) *Cluster {
 		}
 	}
 	for pod, service := range truth.ServiceOf {
-		c.chunk[pod] = int32(len(c.podsOf[service]) / podsPerSlice) //nolint:gosec // some thousand Pods
-		c.podsOf[service] = append(c.podsOf[service], int32(pod))   //nolint:gosec // some thousand Pods
+		c.chunk[pod] = int32(len(c.podsOf[service]) / podsPerSlice)
+		c.podsOf[service] = append(c.podsOf[service], int32(pod))
 	}
 	for in := range c.kcm {
 		c.kcm[in] = newController(truth.Services, c.actual)
@@ -165,7 +165,7 @@ func (c *Cluster) Lag(in API, i int) float64 {
 // Stop ends the leader's process: what it had in hand and in its queues is gone. Writes that were sent still arrive.
 func (c *Cluster) Stop() {
 	c.countOthers()
-	c.led = false
+	c.led, c.flags = false, v1alpha1.Flags{}
 	c.lost++
 	for in := range c.kcm {
 		c.kcm[in].stop()
@@ -252,7 +252,7 @@ func (c *Cluster) happen(what event) {
 	case writeEnds:
 		c.written(c.server.pop())
 	case serverTurns:
-		c.server.turn(c.now, c.flags, c.led)
+		c.server.turn(c.now, c.flags)
 	case tokenComes, tokenComes + event(Endpoints):
 		w := &c.kcm[what-tokenComes].waiting
 		j := (*w)[0]
@@ -277,7 +277,7 @@ func (c *Cluster) change() {
 		if k.shown[change.Pod] == change.Ready {
 			c.lag[in][i] = 0 // The reversal of a change that was never published.
 		} else {
-			k.open[change.Pod] = int32(i) //nolint:gosec // bounded by the length of a history
+			k.open[change.Pod] = int32(i)
 		}
 	}
 	c.watcher.Changed(change.Pod)

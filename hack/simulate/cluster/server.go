@@ -86,8 +86,8 @@ func (s *server) nextTurn(now float64) float64 {
 	return at
 }
 
-// turn sets the speed for the time to come.
-func (s *server) turn(now float64, flags v1alpha1.Flags, led bool) {
+// turn sets the speed for the time to come. Without a leader there are no flags, and nobody to send a storm's requests.
+func (s *server) turn(now float64, flags v1alpha1.Flags) {
 	if st := &s.storm; st.next < len(s.truth.Storms) && s.truth.Storms[st.next].At <= now {
 		if st.left <= 0 {
 			st.tokens = stormBurst * float64(flags.KubeAPIBurst)
@@ -110,7 +110,7 @@ func (s *server) turn(now float64, flags v1alpha1.Flags, led bool) {
 		return
 	}
 	s.turnAt = min(s.turnAt, now+stormTurn)
-	if !led {
+	if flags == (v1alpha1.Flags{}) {
 		return
 	}
 	possible := max(0, s.storm.tokens)/stormTurn + stormQPS*float64(flags.KubeAPIQPS)

@@ -33,18 +33,18 @@ func newEyes(s *Scene) *eyes {
 		e.names = append(e.names, "s"+strconv.Itoa(i))
 	}
 	for i, service := range s.ServiceOf {
-		pod := int32(i) //nolint:gosec // some thousand Pods
+		pod := int32(i)
 		var uid lag.UID
 		var ip lag.IP
-		binary.BigEndian.PutUint32(uid[:], uint32(i)+1)         //nolint:gosec // some thousand Pods
-		binary.BigEndian.PutUint32(ip[12:], 10<<24+uint32(i)+1) //nolint:gosec // some thousand Pods
+		binary.BigEndian.PutUint32(uid[:], uint32(i)+1)
+		binary.BigEndian.PutUint32(ip[12:], 10<<24+uint32(i)+1)
 		ip[10], ip[11] = 0xff, 0xff
 		e.pods = append(e.pods, lag.Pod{
 			Namespace: namespace, Name: "p" + strconv.Itoa(i), UID: uid, IPs: [2]lag.IP{ip}, Included: true,
 			Labels: selector(e.names[service]),
 		})
 		e.address = append(e.address, lag.Address{PodUID: uid, IP: ip})
-		id := sliceID{service, int32(len(e.whole[service]) / podsPerSlice)} //nolint:gosec // some thousand Pods
+		id := sliceID{service, int32(len(e.whole[service]) / podsPerSlice)}
 		e.place = append(e.place, id)
 		e.slices[id] = append(e.slices[id], pod)
 		e.whole[service] = append(e.whole[service], pod)
@@ -63,13 +63,15 @@ func (e *eyes) open() {
 	now := at(e.cluster.Now())
 	for service, name := range e.names {
 		e.tracker.SetService(lag.Service{Namespace: namespace, Name: name, Selector: selector(name)}, now)
-		e.publish(cluster.Endpoints, sliceID{service: int32(service)}) //nolint:gosec // some thousand Services
+		e.publish(cluster.Endpoints, sliceID{service: int32(service)})
 	}
 	for pod := range e.pods {
-		e.tell(int32(pod)) //nolint:gosec // some thousand Pods
+		e.tell(int32(pod))
 	}
-	for id := range e.slices {
-		e.publish(cluster.Slices, id)
+	for i, id := range e.place {
+		if i == 0 || id != e.place[i-1] { // The Pods of a slice follow one another.
+			e.publish(cluster.Slices, id)
+		}
 	}
 	e.tracker.Synced(now)
 }

@@ -21,7 +21,7 @@ type Family struct {
 func (f Family) Scene(seed uint64) *Scene {
 	name := uint64(0)
 	for _, r := range f.Name {
-		name = name*31 + uint64(r) //nolint:gosec // letters
+		name = name*31 + uint64(r)
 	}
 	b := &builder{random: rand.New(rand.NewPCG(seed, name)), scene: &Scene{MaxLag: 5 * time.Second}}
 	b.scene.Seed = seed*1_000_003 + name
@@ -80,8 +80,8 @@ func (b *builder) services(n, podsEach int) []int32 {
 	var pods []int32
 	for range n {
 		for range podsEach {
-			pods = append(pods, int32(len(b.scene.ServiceOf)))                     //nolint:gosec // some thousand Pods
-			b.scene.ServiceOf = append(b.scene.ServiceOf, int32(b.scene.Services)) //nolint:gosec // some thousand Services
+			pods = append(pods, int32(len(b.scene.ServiceOf)))
+			b.scene.ServiceOf = append(b.scene.ServiceOf, int32(b.scene.Services))
 		}
 		b.scene.Services++
 	}

@@ -39,11 +39,15 @@ func TestTheOperatorKeepsItsPromisesInEveryFamily(t *testing.T) {
 	}
 }
 
-func TestTheSameSeedIsTheSameRound(t *testing.T) {
-	f := Families()[slices.IndexFunc(Families(), func(f Family) bool { return f.Name == "noisy-neighbour" })]
-	first, second := shortened(f, 5), shortened(f, 5)
-	if diff := cmp.Diff(play(first, newOperator(first)), play(second, newOperator(second))); diff != "" {
-		t.Errorf("the same seed went differently (-first +second):\n%s", diff)
+func TestTheSameSeedGoesTheSameWay(t *testing.T) {
+	for _, f := range Families() {
+		if f.Name != "noisy-neighbour" && f.Name != "operator-restarts" {
+			continue
+		}
+		first, second := shortened(f, 5), shortened(f, 5)
+		if diff := cmp.Diff(play(first, newOperator(first)), play(second, newOperator(second))); diff != "" {
+			t.Errorf("%s: the same seed went differently (-first +second):\n%s", f.Name, diff)
+		}
 	}
 }
 
