@@ -176,15 +176,16 @@ func thousandServices(b *builder) {
 }
 
 func nodeDrain(b *builder) {
+	b.scene.MaxLag = 2 * time.Second
 	b.scene.End = 3 * hour
 	pods := b.services(b.count(300, 500), 3)
 	b.murmur(pods, 5, b.scene.End)
-	perNode := b.count(60, 110)
+	perNode := b.count(110, 220)
 	for at := b.between(300, 900); at < b.scene.End-1500; at += b.between(2400, 3600) {
 		then := at
 		for range b.count(8, 12) {
 			moved := b.some(pods, perNode)
-			b.burst(then, b.between(3, 10), moved)
+			b.burst(then, b.between(2, 5), moved)
 			b.burst(then+b.between(12, 25), b.between(5, 20), moved)
 			then += b.between(40, 90)
 		}
@@ -264,13 +265,20 @@ func slowServer(b *builder) {
 
 func noisyNeighbour(b *builder) {
 	b.scene.End = 3 * hour
+	b.scene.Capacity = b.logUniform(600, 1500)
 	for _, at := range b.incidents(b.count(600, 1000), b.between(200, 900), func() float64 { return b.between(1500, 2700) }) {
-		b.scene.Storms = append(b.scene.Storms, cluster.Storm{At: at + b.between(90, 400), Requests: b.logUniform(3000, 60000)})
-		b.burst(at+b.between(300, 500), b.between(5, 60), []int32{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15})
+		storm := cluster.Storm{At: at + b.between(90, 400), Requests: b.logUniform(10_000, 100_000)}
+		b.scene.Storms = append(b.scene.Storms, storm)
+		pods := make([]int32, b.count(250, 450)) // Some of the same Services change in the middle of it.
+		for i := range pods {
+			pods[i] = int32(i)
+		}
+		b.burst(storm.At+b.between(2, 10), b.between(5, 30), pods)
 	}
 }
 
 func flapping(b *builder) {
+	b.scene.MaxLag = 2 * time.Second
 	b.scene.End = 2 * hour
 	pods := b.services(b.count(250, 400), 2)
 	b.murmur(pods, 5, b.scene.End)

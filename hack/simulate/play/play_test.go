@@ -52,8 +52,8 @@ func TestTheSameSeedGoesTheSameWay(t *testing.T) {
 }
 
 func TestEveryFamilyBringsWhatItsStorySays(t *testing.T) {
-	quiet := []string{"rolling-update", "node-drain", "flapping"} // the defaults cope
-	beyondFlags := []string{"slow-server", "not-kcm"}             // no setting copes
+	quiet := []string{"rolling-update"}               // the defaults cope
+	beyondFlags := []string{"slow-server", "not-kcm"} // no setting copes
 	for _, f := range Families() {
 		scene := f.Scene(3)
 		missed, best := scene.missedWindows(still(scene, Default()).Lags), scene.missedWindows(still(scene, Flags(maxQPS, maxBurst, maxWorkers)).Lags)
