@@ -61,6 +61,10 @@ bench-model: ## hold the model against a real kube-controller-manager: 12 settin
 bench-sweep: build ## hold the chosen setting against the cheapest of a grid (up to 60 minutes); results in out/sweep
 	cd hack/lab && go run . sweep --operator $(OPERATOR) --out $(ROOT)/out/sweep
 
+.PHONY: simulate
+simulate: ## play the deciding code in 1,500 simulated clusters, beside rivals and an oracle (15 minutes); results in out/simulate
+	go run ./hack/simulate --out $(ROOT)/out/simulate
+
 .PHONY: accuracy
 accuracy: ## hold the measurement against an observer and the audit log of a real control plane (16 minutes); results in out/accuracy
 	cd hack/lab && go run . accuracy --out $(ROOT)/out/accuracy
