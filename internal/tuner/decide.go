@@ -89,6 +89,9 @@ func Decide(in Inputs) Decision {
 	case in.Bottleneck.Type != v1alpha1.BottleneckClientRateLimit && in.Bottleneck.Type != v1alpha1.BottleneckWorkers:
 		return d.hold(v1alpha1.ReasonNotTheFlags, in.Bottleneck.Message)
 	}
+	if s := Guard(in.Evidence, in.Guardrails); s.Reason != "" {
+		return d.hold(s.Reason, s.Message)
+	}
 	return d.size(in)
 }
 
