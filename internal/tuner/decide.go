@@ -99,6 +99,9 @@ func Decide(in Inputs) Decision {
 	if d.Purpose = next.purpose; next.reason != "" {
 		return d.hold(next.reason, next.message)
 	}
+	if guard := Guard(e, in.Guardrails); guard.Reason != "" {
+		return d.hold(guard.Reason, guard.Message)
+	}
 	return d.size(in)
 }
 
@@ -126,9 +129,6 @@ func (d Decision) size(in Inputs) Decision {
 	}
 	if why := failedBefore(in, found.flags); why != "" {
 		return d.hold(v1alpha1.ReasonSettingFailedBefore, why+"; "+figures)
-	}
-	if guard := Guard(e, in.Guardrails); guard.Reason != "" {
-		return d.hold(guard.Reason, guard.Message+"; "+figures)
 	}
 	if why := backlog.wait(); why != "" {
 		return d.hold(v1alpha1.ReasonBacklogDraining, why+"; "+figures)

@@ -51,8 +51,9 @@ type Standing struct {
 }
 
 // Guard says whether the API server bears a raise: what is refused, how long writes take, how long they wait in the queue
-// of their priority level, and how long etcd takes for its part, lately and in the time in which most endpoints were
-// written. Where nothing is known of it, only guardrails that are required stand in the way.
+// of their priority level, and how long etcd takes for its part, lately and in the time of the last
+// ten minutes in which most endpoints were written. Where nothing is known of it, only guardrails that are required stand
+// in the way.
 func Guard(e Evidence, g Guardrails) Standing {
 	intervals := serverIntervals(e.Server)
 	s := Standing{}
@@ -60,7 +61,9 @@ func Guard(e Evidence, g Guardrails) Standing {
 		s.Now = loadOf(lately)
 		s.Known = s.Now.Writes >= enough && s.Now.Requests >= enough
 	}
-	s.Busy = loadOf(whileWriting(intervals))
+	s.Busy = loadOf(whileWriting(slices.DeleteFunc(intervals, func(i serverInterval) bool {
+		return e.Now.Sub(i.to.Time) > guardReach
+	})))
 	for _, at := range []struct {
 		when string
 		load Load

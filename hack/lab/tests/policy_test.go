@@ -204,7 +204,7 @@ var accepted = map[string]string{
 	"the boldest rollout":                      "{rollout: {cooldown: 1m, healthTimeout: 45s, minReady: 1s, restartBudget: {maxRestarts: 16, period: 1m}}}",
 	"Services by label":                        "{services: {selector: {matchLabels: {app: web}, matchExpressions: [{key: tier, operator: NotIn, values: [test]}]}, namespaceSelector: {matchExpressions: [{key: team, operator: Exists}]}}}",
 	"every Service, said with empty selectors": "{services: {selector: {}, namespaceSelector: {}}}",
-	"guardrails, of a later release":           "{guardrails: {maxMutatingLatency: 1s, maxRejectedPercent: 1}}",
+	"guardrails":                               "{guardrails: {maxMutatingLatency: 1s, maxRejectedPercent: 1}}",
 	"windows, of a later release":              "{rollout: {maintenanceWindows: [{name: nights, schedule: 0 2 * * 1-5, duration: 2h, timeZone: Europe/Madrid}]}}",
 	"relaxing after a quiet time":              "{rollout: {relax: AfterQuiet}}",
 	"persistence, of a later release":          "{persistence: KubeadmConfig}",
