@@ -40,7 +40,7 @@ func fullPlan(rounds int) plan {
 			stage.Flags(300, 325, 20),
 			stage.Flags(300, 325, 50),
 		},
-		workloads: []trial.Workload{trial.Incident(1000), trial.Surge(400), trial.Rolling(150)},
+		workloads: []trial.Workload{trial.Incident(1000), trial.Surge(400), trial.Rolling(400)},
 		rounds:    rounds,
 	}
 }
@@ -51,7 +51,7 @@ func quickPlan() plan {
 		settings: []v1alpha1.Flags{
 			v1alpha1.DefaultFlags(), stage.Flags(100, 200, 50), stage.Flags(300, 325, 5), stage.Flags(300, 325, 50),
 		},
-		workloads: []trial.Workload{trial.Incident(250), trial.Surge(100), trial.Rolling(40)},
+		workloads: []trial.Workload{trial.Incident(250), trial.Surge(100), trial.Rolling(100)},
 		rounds:    1,
 	}
 }

@@ -38,13 +38,12 @@ func Surge(services int) Workload {
 	return Workload{Name: "surge", Services: services, PodsPerService: 1}
 }
 
-// Rolling is many rolling updates at once: Pods of a Service come and go one after another, half a second apart, so that
-// a controller that is behind takes several changes of a Service in one write.
+// Rolling is many rolling updates at once, which begin 25 ms apart: Pods of a Service come and go one after another, half
+// a second apart, so that a controller that is behind takes several changes of a Service in one write.
 func Rolling(services int) Workload {
 	const pods, step = 4, 500 * time.Millisecond
-	// 150 Services take 15 s: the last one begins 13.5 s after the first and takes 1.5 s.
 	return Workload{
 		Name: "rolling", Services: services, PodsPerService: pods,
-		Pace: workload.Pace{Over: time.Duration(services) * 90 * time.Millisecond, Step: step},
+		Pace: workload.Pace{Over: time.Duration(services) * 25 * time.Millisecond, Step: step},
 	}
 }
