@@ -50,8 +50,10 @@ type controller struct {
 	fresh       []float64 // when the cache shows the last write
 	first       []int32   // the first arrival that no sync has taken up yet; -1 if there is none
 	last        []int32
+	owing       []int32   // how many of those arrivals need a write, the ones that were taken back left out
 	queued      []float64 // when it was queued last
 	next        []int32   // of each arrival: the next of its Service that one sync publishes together; -1 ends
+	pending     []bool    // of each arrival: noted, and not taken up
 	lag         []float64 // of each arrival, in seconds; Unresolved until it is published
 	waiting     ring[job] // for a token, in the order in which they asked
 	owed        float64   // writes of past syncs, in fractions of one
@@ -125,6 +127,7 @@ func (c *controller) reset(api API, t *Trace) {
 		c.backOffBase = sliceBackOff
 	}
 	c.first, c.last = filled(c.first, t.Services, -1), filled(c.last, t.Services, -1)
+	c.owing, c.pending = filled(c.owing, t.Services, 0), filled(c.pending, len(t.Arrivals), false)
 	c.fresh = filled(c.fresh, t.Services, math.Inf(-1))
 	c.lag, c.next = filled(c.lag, len(t.Arrivals), Unresolved), filled(c.next, len(t.Arrivals), -1)
 	c.forget(t.Services)
@@ -150,13 +153,29 @@ func (c *controller) begin(now, qps, burst float64, workers int) {
 }
 
 // note puts an arrival among those that its Service has to publish.
-func (c *controller) note(arrival, service int32) {
+func (c *controller) note(index int32, arrival Arrival) {
+	service := arrival.Service
 	if c.first[service] < 0 {
-		c.first[service] = arrival
+		c.first[service] = index
 	} else {
-		c.next[c.last[service]] = arrival
+		c.next[c.last[service]] = index
 	}
-	c.last[service] = arrival
+	c.last[service], c.pending[index] = index, true
+	if reverted := arrival.Reverts[c.api] - 1; reverted >= 0 && c.pending[reverted] {
+		c.owing[service]--
+		return
+	}
+	c.owing[service]++
+}
+
+// takeUp empties what a Service has to publish, and returns the first of it.
+func (c *controller) takeUp(service int32) (first int32) {
+	first = c.first[service]
+	for i := first; i >= 0; i = c.next[i] {
+		c.pending[i] = false
+	}
+	c.first[service], c.owing[service] = -1, 0
+	return first
 }
 
 // enqueue puts a Service at the end of the queue.

@@ -22,6 +22,9 @@ type Arrival struct {
 	Service int32
 	// In says which APIs it concerns.
 	In [APIs]bool
+	// Reverts is, by API, one more than the index of an earlier arrival of the same Service that this one takes back: a
+	// Pod that is ready again. Where neither was published, the two need no write. 0 if there is none.
+	Reverts [APIs]int32
 }
 
 // Unresolved is the lag of a change that was not published.
@@ -89,7 +92,8 @@ func (s *Simulation) Restart(flags v1alpha1.Flags, down float64) {
 
 // reopen puts every change that is neither published nor on the server back among those to publish.
 func (s *Simulation) reopen(c *controller) {
-	c.first = filled(c.first, s.trace.Services, -1)
+	c.first, c.owing = filled(c.first, s.trace.Services, -1), filled(c.owing, s.trace.Services, 0)
+	c.pending = filled(c.pending, len(s.trace.Arrivals), false)
 	under := map[int32]bool{}
 	for i := range s.server.writes.len() {
 		j := s.server.writes.at(i)
@@ -106,7 +110,7 @@ func (s *Simulation) reopen(c *controller) {
 			continue
 		}
 		c.next[a] = -1
-		c.note(i, arrival.Service)
+		c.note(i, arrival)
 	}
 }
 
@@ -258,7 +262,7 @@ func (s *Simulation) arrive(i int32) {
 		if !arrival.In[in] || (s.model.EndpointsOff && API(in) == Endpoints) {
 			continue
 		}
-		c.note(i, arrival.Service)
+		c.note(i, *arrival)
 		if !s.Leading() {
 			continue
 		}
@@ -307,8 +311,14 @@ func (s *Simulation) dispatch(c *controller) {
 			c.failures[service] = 0
 			s.release(c, service)
 		default:
-			j := job{api: c.api, service: service, changes: c.first[service], reign: s.reign, start: s.now}
-			c.first[service] = -1
+			writes := c.owing[service] > 0
+			j := job{api: c.api, service: service, changes: c.takeUp(service), reign: s.reign, start: s.now}
+			if !writes { // All of it was taken back: what the API shows is right.
+				c.failures[service] = 0
+				s.publish(c, j)
+				s.release(c, service)
+				continue
+			}
 			j.left = max(1, c.writesNow(s.model.writes(c.api)))
 			s.send(c, j)
 		}

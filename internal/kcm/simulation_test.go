@@ -237,3 +237,28 @@ func TestEveryChangeIsPublishedOnce(t *testing.T) {
 		}
 	})
 }
+
+func TestAChangeThatIsTakenBackBeforeItIsWrittenNeedsNoWrite(t *testing.T) {
+	// The first Service holds the only worker for a second. A Pod of the second fails and recovers meanwhile, and one of the
+	// third fails.
+	both := [APIs]bool{true, true}
+	trace := Trace{Services: 3, Arrivals: []Arrival{
+		{At: 0, Service: 0, In: both},
+		{At: 0.1, Service: 1, In: both},
+		{At: 0.2, Service: 1, In: both, Reverts: [APIs]int32{2, 2}},
+		{At: 0.3, Service: 2, In: both},
+		{At: 5, Service: 1, In: both},
+		{At: 7, Service: 1, In: both, Reverts: [APIs]int32{5, 5}}, // too late: the other is published
+	}}
+	var s Simulation
+	s.Start(&trace, flagsOf(1000, 1000, 1, 1), Parameters{Base: time.Second, PodLatency: time.Second})
+	s.Run()
+	for in := range APIs {
+		if got := s.Totals(in).Writes; got != 4 {
+			t.Errorf("%d writes, want 4: a failure, another one, and a failure and its end that were both published", got)
+		}
+		if s.Lags(in)[1] == Unresolved || s.Lags(in)[2] == Unresolved {
+			t.Error("changes that were taken back stay unresolved, want them settled with the sync that finds nothing to do")
+		}
+	}
+}

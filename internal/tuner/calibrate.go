@@ -68,7 +68,7 @@ func Calibrate(e Evidence) Calibration {
 	}
 	c.Base = clamp(c.Base, minBase, maxBase)
 	c.PodLatency = time.Duration(kcm.DefaultPodWork * float64(c.Base))
-	if load.latency.Seconds() >= loadContrast*c.Base.Seconds() {
+	if load.writes+load.pods >= minInFlight && load.latency.Seconds() >= loadContrast*c.Base.Seconds() {
 		c.PodLatency = time.Duration(kcm.DefaultPodWork * float64(load.latency))
 		c.Capacity = max((load.writes+load.pods)/(load.latency-c.Base).Seconds(), seenReserve*seen, minCapacity)
 		capacityBasis = fmt.Sprintf("%v under load, so the API server takes %.0f/s", rounded(load.latency), c.Capacity)

@@ -10,6 +10,10 @@ const (
 	// minContention is how many requests on Pods and endpoints an interval must have for a capacity to be read off it.
 	minContention = 60
 
+	// minInFlight is how many requests it must have in hand on average for their latency to tell a capacity: with one or
+	// two it is hardly longer than that of a quiet write, and what the difference is made of cannot be told.
+	minInFlight = 3
+
 	// activeSlot is the raster by which the part of an interval in which something happened is measured.
 	activeSlot = 100 * time.Millisecond
 )
@@ -43,6 +47,9 @@ func busiestServer(e Evidence) contention {
 		c := contention{
 			inFlight: float64(podTime+endpointTime) / float64(active),
 			latency:  endpointTime / time.Duration(endpoints),
+		}
+		if c.inFlight < minInFlight {
+			continue
 		}
 		c.podWork = float64(podTime/time.Duration(pods)) / float64(max(c.latency, 1))
 		if c.inFlight > most.inFlight {

@@ -115,6 +115,9 @@ func (d Decision) size(in Inputs) Decision {
 	if !residual.trusted() {
 		return d.hold(v1alpha1.ReasonModelNotTrusted, residual.String()+"; "+calibration.Basis)
 	}
+	if fellShort(in) {
+		s = s.varied(variation)
+	}
 	d.Uncapped = s.cheapest(spaceWithin(limits(), e.Flags)).flags
 	found := s.cheapest(spaceWithin(learned(in), e.Flags))
 	d.PredictedLag, d.Cost = seconds(found.lag), Cost(found.flags)

@@ -276,6 +276,12 @@ func (s *situation) byModel(claim func(float64, string)) {
 	}
 }
 
+// contested says that the API server's own metrics have no write of an endpoint object that took half as long as those
+// of kube-controller-manager say: then the time went elsewhere, and not into the API server.
+func (s *situation) contested(latency time.Duration) bool {
+	return s.server.write > 0 && s.server.write < latency/2
+}
+
 // byKCM is what kube-controller-manager's own metrics say of the API server.
 func (s *situation) byKCM(claim func(float64, string)) {
 	u := s.use.spent
@@ -287,6 +293,7 @@ func (s *situation) byKCM(claim func(float64, string)) {
 	}
 	latency, quiet := u.latency(), quietest(s.e.Signals).latency
 	switch {
+	case s.contested(latency): // The API server knows better; byServer asks it.
 	case latency >= slowWrite:
 		claim(0.8, fmt.Sprintf("a write took %v in the API server", rounded(latency)))
 	case latency >= strainedWrite && quiet > 0 && latency.Seconds() >= strain*quiet.Seconds() && u.tokenShare() < throttledShare:

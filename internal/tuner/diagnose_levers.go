@@ -69,6 +69,11 @@ func (s *situation) metered(tokens, workers *Finding) {
 	}
 	share, own := s.use.tokenShare(), s.use.ownTokenShare()
 	switch {
+	case share < throttledShare && s.paces.limited() && s.contested(s.use.latency()):
+		tokens.For = append(tokens.For, s.paces.String(), fmt.Sprintf("kube-controller-manager's metrics count no wait for tokens "+
+			"and %v for a write, of which the API server's show %v at most", rounded(s.use.latency()), rounded(s.server.write)))
+		tokens.Weight = 0.6
+		return
 	case share >= throttledShare && own >= ownShare:
 		tokens.For, tokens.Weight = append(tokens.For, s.use.String()), 0.8
 		if len(s.paces) > 0 {

@@ -126,14 +126,17 @@ func compact(start time.Time, changes []lag.Change) Episode {
 	return e
 }
 
-// kept is what a replay must know of an outcome: whether the API was concerned, and whether it counts.
+// kept is what a replay must know of an outcome: whether the API was concerned, whether it counts, and whether it took
+// back a change that was not published.
 func kept(c lag.Class) lag.Class {
 	switch c {
 	case 0:
 		return 0
 	case lag.Closed, lag.Open:
 		return lag.Closed
-	case lag.Superseded, lag.NotNeeded, lag.Startup, lag.Gap, lag.HandOver, lag.OverCapacity, lag.Unacted, lag.Drift:
+	case lag.NotNeeded:
+		return lag.NotNeeded
+	case lag.Superseded, lag.Startup, lag.Gap, lag.HandOver, lag.OverCapacity, lag.Unacted, lag.Drift:
 	}
 	return lag.Superseded
 }

@@ -109,10 +109,10 @@ func DecodeBook(packed []byte) ([]Episode, error) {
 }
 
 // The kinds of a change are its direction and its two classes in one number: kindClasses of each class, in that order.
-const kindClasses = 3
+const kindClasses = 4
 
 // classOfKind are the classes that a book tells apart, see kept; directionOfKind the directions.
-func classOfKind() [kindClasses]lag.Class { return [...]lag.Class{0, lag.Closed, lag.Superseded} }
+func classOfKind() [kindClasses]lag.Class { return [...]lag.Class{0, lag.Closed, lag.Superseded, lag.NotNeeded} }
 
 func directionOfKind() [2]lag.Direction {
 	return [...]lag.Direction{lag.DirectionAddition, lag.DirectionRemoval}

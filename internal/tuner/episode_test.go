@@ -194,7 +194,7 @@ func TestDecodeBookRefuses(t *testing.T) {
 		"a Service without changes":     {episode(`[[0,4],[]]`), "episode 0"},
 		"half a change":                 {episode(`[[0]]`), "episode 0"},
 		"a change before the start":     {episode(`[[-1,4]]`), "episode 0"},
-		"a change of no kind":           {episode(`[[0,18]]`), "episode 0"},
+		"a change of no kind":           {episode(`[[0,32]]`), "episode 0"},
 		"changes over more than a week": {episode(`[[604800000,4,1,4]]`), "episode 0"},
 		"a bomb":                        {zipped(strings.Repeat(" ", maxUnpacked+1)), "more than"},
 	}

@@ -14,6 +14,10 @@ const (
 	// an incident drains in less than half the time, so that with less the flags would be praised for a quiet day.
 	comparableShare = 0.5
 
+	// heavierShare is how much of the load before a change the load after it may have for a lag that did not fall to be the
+	// change's fault.
+	heavierShare = 1.1
+
 	// shiftShare is how much more load than a setting was sized for is another workload.
 	shiftShare = 1.5
 
@@ -61,6 +65,11 @@ func (l Workload) covers(other Workload) bool {
 		float64(l.Peak) >= comparableShare*float64(other.Peak)
 }
 
+// exceeds reports whether the load is heavier than the other by more than chance.
+func (l Workload) exceeds(other Workload) bool {
+	return float64(l.Changes) > heavierShare*float64(other.Changes) || float64(l.Peak) > heavierShare*float64(other.Peak)
+}
+
 // outgrows reports whether the load is so much heavier than the other that what was sized for that is not to blame.
 func (l Workload) outgrows(other Workload) bool {
 	return float64(l.Changes) > shiftShare*float64(other.Changes) || float64(l.Peak) > shiftShare*float64(other.Peak)
@@ -84,9 +93,10 @@ func Before(j Judgement, o Objective, modelled time.Duration) time.Duration {
 
 // Judge says what came of a revision, by the evidence since it was committed, and the lag that was achieved at the
 // objective's percentile, in the worst row; pending, and zero, while too little has happened to tell. A raise has helped
-// if the objective is met at a comparable load, or if the lag fell by worthwhile against that before. Where the load
-// cannot be compared, the lag is held against the model's, for the same demand under the flags from before; where the
-// model does not reproduce what was measured either, nothing is said.
+// if the objective is met at a comparable load, if the lag fell by worthwhile against that before at a comparable load,
+// or if it is by as much below what the model gives for the same demand under the flags from before: a heavier load may
+// well be later than a lighter one was, and the flags are not to blame for it. Where the model does not reproduce what was
+// measured, only a load that is no heavier than that before speaks against a raise.
 func Judge(r Revision, e Evidence, o Objective) (Effect, time.Duration) {
 	verdict, load := Verdict(e.Lag, o), WorkloadOf(e.Demand)
 	quantile := atLeast(verdict.Row, o.Percentile)
@@ -102,22 +112,21 @@ func Judge(r Revision, e Evidence, o Objective) (Effect, time.Duration) {
 		return EffectNone, quantile.Value
 	}
 	fell := func(before time.Duration) bool { return float64(quantile.Value) <= (1-worthwhile)*float64(before) }
-	switch {
-	case r.Before > 0 && !fell(r.Before) && r.Workload.covers(load):
-		return EffectNone, quantile.Value
-	case quantile.LowerBound: // It may still rise.
+	comparable := r.Before > 0 && !load.exceeds(r.Workload)
+	if quantile.LowerBound { // It may still rise.
+		if comparable && !fell(r.Before) {
+			return EffectNone, quantile.Value
+		}
 		return EffectPending, 0
-	case r.Before > 0 && fell(r.Before) && likeBefore:
-		return EffectHelped, quantile.Value
 	}
 	before, trusted := lagUnder(r.From, e, o)
 	switch {
-	case !trusted:
-		return EffectPending, 0
-	case fell(before):
+	case r.Before > 0 && likeBefore && fell(r.Before), trusted && fell(before):
 		return EffectHelped, quantile.Value
+	case trusted, comparable:
+		return EffectNone, quantile.Value
 	}
-	return EffectNone, quantile.Value
+	return EffectPending, 0
 }
 
 // lagUnder is the lag that the model gives for the recorded demand under other flags, at the objective's percentile in
@@ -309,6 +318,12 @@ func learned(in Inputs) v1alpha1.Bounds {
 	lower(&b.ConcurrentEndpointSyncs.Min, &b.ConcurrentEndpointSyncs.Max, ceiling.ConcurrentEndpointSyncs)
 	lower(&b.ConcurrentServiceEndpointSyncs.Min, &b.ConcurrentServiceEndpointSyncs.Max, ceiling.ConcurrentServiceEndpointSyncs)
 	return b
+}
+
+// fellShort reports whether a raise runs, and the objective is missed all the same.
+func fellShort(in Inputs) bool {
+	r, ours := running(in.Past, in.Evidence.Flags)
+	return ours && r.raises() && !r.failed()
 }
 
 // turn is what a raise would be, or why none is due.

@@ -49,14 +49,25 @@ type replay struct {
 	sim        kcm.Simulation
 	// steady is the least QPS that a search considers.
 	steady int32
+	// growth is how many more writes than there were a search provides for, as a share of them.
+	growth float64
 	sorted []float64
 	misses []int
+	// overtaken is, by API, Service and direction, the last arrival that was replaced before it was published.
+	overtaken map[side]int32
+}
+
+// side is one direction of a Service's changes in an API.
+type side struct {
+	api       kcm.API
+	service   int32
+	direction lag.Direction
 }
 
 // newReplay prepares demand, recorded until now, for the model. Changes from before the recording and changes that met
 // a hand-over are left out: their times say nothing about flags.
 func newReplay(d lag.Demand, model Parameters, now time.Time) *replay {
-	r := &replay{model: model, end: now.Sub(d.Start).Seconds()}
+	r := &replay{model: model, end: now.Sub(d.Start).Seconds(), overtaken: map[side]int32{}}
 	numbers := map[int32]int32{}
 	for i, e := range episodesOf(usable(d.Changes)) {
 		if len(e) < enoughAlone {
@@ -147,6 +158,7 @@ func (r *replay) add(c lag.Change, service int32, episode int) {
 	for in := range kcm.APIs {
 		class, late := outcomeIn(c, in)
 		a.In[in] = class != 0
+		a.Reverts[in] = r.reverts(i, side{in, service, c.Direction}, class)
 		s := seen{lag: late.Seconds(), open: class == lag.Open}
 		s.counts = s.open || class == lag.Closed
 		aim := int32(-1)
@@ -160,6 +172,32 @@ func (r *replay) add(c lag.Change, service int32, episode int) {
 		r.seen[in] = append(r.seen[in], s)
 	}
 	r.trace.Arrivals = append(r.trace.Arrivals, a)
+}
+
+// reverts pairs a change that found its outcome published already with the one before it that it took back. Which Pod
+// changed was not recorded; the last one of the Service that went the other way is taken.
+func (r *replay) reverts(i int32, s side, class lag.Class) int32 {
+	if class == lag.Superseded {
+		r.overtaken[s] = i
+		return 0
+	}
+	if class != lag.NotNeeded {
+		return 0
+	}
+	s.direction = opposite(s.direction)
+	before, known := r.overtaken[s]
+	if !known {
+		return 0
+	}
+	delete(r.overtaken, s)
+	return before + 1
+}
+
+func opposite(d lag.Direction) lag.Direction {
+	if d == lag.DirectionAddition {
+		return lag.DirectionRemoval
+	}
+	return lag.DirectionAddition
 }
 
 // counting adds an arrival to its row, which is made when first asked for, and returns the row's index. The newest rows

@@ -26,8 +26,14 @@ const (
 	// refillSeconds is how long a bucket may take to fill again: a setting that needs longer helps once.
 	refillSeconds = 60
 
-	// stallSeconds of QPS is the least burst: tokens that arrive while the API server stalls for so long are not lost.
-	stallSeconds = 1
+	// stallSeconds of QPS is the least burst: tokens that arrive while the API server stalls for so long, as long as an
+	// election of etcd's leader or a slow disk takes it, are not lost. More is no burst's business: the margins cover it,
+	// and a burst costs all of kube-controller-manager's clients.
+	stallSeconds = 0.25
+
+	// variation is how many more writes in the same time a setting is sized for where one that was sized for what was
+	// seen fell short later: then episodes differ, and a third restart must not be what the next large one takes.
+	variation = 0.15
 
 	// steadyHeadroom is the least ratio of QPS to the rate of writes that the recording shows sustained.
 	steadyHeadroom = 1.25
@@ -89,6 +95,16 @@ type aim struct {
 	percentile, lag, tokens float64
 }
 
+// unbound is the model with an API server that never binds, Pods that change when they did, and growth more writes than
+// there were, as a share.
+func (r *replay) unbound() Parameters {
+	p := unbound(r.model)
+	for in := range p.Writes {
+		p.Writes[in] = (1 + r.growth) * max(1, p.Writes[in])
+	}
+	return p
+}
+
 // unbound is the model with an API server that never binds, and Pods that change when they did.
 func unbound(p Parameters) Parameters {
 	p.Capacity, p.Writers, p.PodLatency = 0, 0, time.Duration(kcm.DefaultPodWork*float64(p.Base))
@@ -105,7 +121,7 @@ func paced(p Parameters) Parameters {
 // aimAt is the objective with its margins, or, where even the best setting of the space misses that, as good as the
 // best. Both parts are nondecreasing functions of maxLag, and so a looser objective never costs more.
 func (r *replay) aimAt(best v1alpha1.Flags, percentile, maxLag float64) aim {
-	r.runUnder(best, unbound(r.model))
+	r.runUnder(best, r.unbound())
 	tokens := r.worst(percentile)
 	r.runUnder(best, paced(r.model))
 	return aim{
@@ -117,7 +133,7 @@ func (r *replay) aimAt(best v1alpha1.Flags, percentile, maxLag float64) aim {
 
 // reaches reports whether a setting does.
 func (r *replay) reaches(f v1alpha1.Flags, a aim) bool {
-	return r.meets(f, unbound(r.model), a.percentile, a.tokens) && r.meets(f, paced(r.model), a.percentile, a.lag)
+	return r.meets(f, r.unbound(), a.percentile, a.tokens) && r.meets(f, paced(r.model), a.percentile, a.lag)
 }
 
 // search finds the cheapest setting of the space under which the recorded demand meets maxLag, in seconds, with margin;
@@ -129,7 +145,7 @@ func (r *replay) search(s space, percentile, maxLag float64) choice {
 	for _, qps := range steps(lowest, s.high.KubeAPIQPS) {
 		f := s.high
 		f.KubeAPIQPS = qps
-		f.KubeAPIBurst = clamp(stallSeconds*qps, s.low.KubeAPIBurst, s.high.KubeAPIBurst)
+		f.KubeAPIBurst = clamp(int32(stallSeconds*float64(qps)), s.low.KubeAPIBurst, s.high.KubeAPIBurst)
 		if Cost(f) >= bestCost {
 			break // QPS only rises from here on
 		}
@@ -215,6 +231,12 @@ type sizing struct {
 	all, hard  *replay
 	percentile float64
 	maxLag     float64 // seconds
+}
+
+// varied is the sizing for more writes than there were, as a share of them.
+func (s sizing) varied(growth float64) sizing {
+	s.all.growth, s.hard.growth = growth, growth
+	return s
 }
 
 // newSizing prepares it. It leaves all with a run under the running flags.
