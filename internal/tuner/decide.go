@@ -244,7 +244,7 @@ func (b backlog) wait() string {
 		return ""
 	case b.since < settling && b.age < patience:
 		return fmt.Sprintf("Pods have been changing for %v and still are", rounded(b.age))
-	case b.drains < handOver:
+	case b.since >= settling && b.drains < handOver: // While Pods go on changing, others take the place of those.
 		return fmt.Sprintf("the %d open changes drain in %v, sooner than a restart (%v)", b.open, rounded(b.drains), handOver)
 	}
 	return ""

@@ -111,22 +111,39 @@ func Judge(r Revision, e Evidence, o Objective) (Effect, time.Duration) {
 	case r.Purpose == PurposeRelax:
 		return EffectNone, quantile.Value
 	}
-	fell := func(before time.Duration) bool { return float64(quantile.Value) <= (1-worthwhile)*float64(before) }
-	comparable := r.Before > 0 && !load.exceeds(r.Workload)
+	fell := func(late, before time.Duration) bool { return float64(late) <= (1-worthwhile)*float64(before) }
 	if quantile.LowerBound { // It may still rise.
-		if comparable && !fell(r.Before) {
+		if late, known := withoutBacklog(r, e, o); known && comparable(r, load) && !fell(late, r.Before) {
 			return EffectNone, quantile.Value
 		}
 		return EffectPending, 0
 	}
 	before, trusted := lagUnder(r.From, e, o)
 	switch {
-	case r.Before > 0 && likeBefore && fell(r.Before), trusted && fell(before):
+	case r.Before > 0 && likeBefore && fell(quantile.Value, r.Before), trusted && fell(quantile.Value, before):
 		return EffectHelped, quantile.Value
-	case trusted, comparable:
+	case trusted:
+		return EffectNone, quantile.Value
+	}
+	if late, known := withoutBacklog(r, e, o); known && comparable(r, load) && !fell(late, r.Before) {
 		return EffectNone, quantile.Value
 	}
 	return EffectPending, 0
+}
+
+// comparable reports whether a lag under the load that did not fall speaks against the revision.
+func comparable(r Revision, load Workload) bool { return r.Before > 0 && !load.exceeds(r.Workload) }
+
+// withoutBacklog is the lag at the objective's percentile of the changes that did not queue behind what piled up in the
+// hand-over, which is no fault of the new flags: where Pods were changing when the revision was committed, those of the
+// first undoPatience do not count. It is not known while there are too few.
+func withoutBacklog(r Revision, e Evidence, o Objective) (late time.Duration, known bool) {
+	changes := usable(e.Demand.Changes)
+	since := func(c lag.Change) time.Duration { return e.Demand.Start.Add(c.At).Sub(r.Committed) }
+	if len(changes) > 0 && since(changes[0]) < settling {
+		changes = slices.DeleteFunc(changes, func(c lag.Change) bool { return since(c) < undoPatience })
+	}
+	return lagOf(changes, o.Percentile), len(changes) >= o.MinSamples
 }
 
 // lagUnder is the lag that the model gives for the recorded demand under other flags, at the objective's percentile in

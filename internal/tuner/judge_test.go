@@ -19,7 +19,7 @@ func changed(w world, incidentSize int) (Revision, Evidence) {
 	was := before.evidence()
 	e := w.evidence()
 	return Revision{
-		Number: 3, From: before.flags, To: w.flags, Decided: e.Demand.Start.Add(-2 * time.Minute), Committed: e.Demand.Start,
+		Number: 3, From: before.flags, To: w.flags, Decided: e.Demand.Start.Add(-3 * time.Minute), Committed: e.Demand.Start.Add(-time.Minute),
 		Before: Before(Verdict(was.Lag, objectiveOf(time.Second)), objectiveOf(time.Second), 0), Workload: WorkloadOf(was.Demand),
 	}, e
 }
@@ -50,10 +50,14 @@ func TestJudge(t *testing.T) {
 		change func(*Revision)
 		want   Effect
 	}{
-		"the objective is met at the same load":                     {flags: generous, after: 1000, want: EffectHelped},
-		"the lag fell and the objective is missed":                  {flags: flagsOf(60, 120, 10, 10), after: 1000, want: EffectHelped},
-		"the lag did not fall":                                      {flags: generous, after: 1000, slow: time.Minute, want: EffectNone},
-		"the objective is met at a fraction of the load":            {flags: generous, after: 400, want: EffectPending},
+		"the objective is met at the same load":    {flags: generous, after: 1000, want: EffectHelped},
+		"the lag fell and the objective is missed": {flags: flagsOf(60, 120, 10, 10), after: 1000, want: EffectHelped},
+		"the lag did not fall":                     {flags: generous, after: 1000, slow: time.Minute, want: EffectNone},
+		"the lag did not fall, but Pods were changing in the hand-over": {
+			flags: generous, after: 1000, slow: time.Minute, want: EffectPending,
+			change: func(r *Revision) { r.Committed = r.Committed.Add(time.Minute) },
+		},
+		"the objective is met at a fraction of the load": {flags: generous, after: 400, want: EffectPending},
 		"too few changes":                                           {flags: generous, after: 200, want: EffectPending},
 		"less demand, and no less lag":                              {flags: generous, after: 400, slow: time.Minute, want: EffectNone},
 		"a relaxed setting that misses the objective":               {flags: flagsOf(60, 120, 10, 10), after: 1000, change: func(r *Revision) { r.Purpose = PurposeRelax }, want: EffectNone},

@@ -222,7 +222,24 @@ func (s space) withWorkers(f v1alpha1.Flags, count int32) v1alpha1.Flags {
 // run before, over the length of the recording but at least five minutes, so that one episode is not taken for a rate.
 func (r *replay) steadyQPS() int32 {
 	writes := max(r.sim.Totals(kcm.EndpointSlices).Writes, r.sim.Totals(kcm.Endpoints).Writes)
-	return int32(steadyHeadroom * float64(writes) / max(r.end, 300))
+	long := steadyHeadroom * float64(writes) / max(r.end, 300)
+	return int32(math.Ceil(max(long, steadyHeadroom*r.ongoing())))
+}
+
+// ongoing is the rate of changes, per second, over the last of the recording, if they have been coming for that long and
+// still are: nobody knows when they will end, and what is below that rate falls behind for as long. 0 if they are not.
+func (r *replay) ongoing() float64 {
+	if b := r.backlog(); b.since >= settling || b.age < patience {
+		return 0
+	}
+	n := 0
+	for _, a := range slices.Backward(r.trace.Arrivals) {
+		if r.end-a.At > patience.Seconds() {
+			break
+		}
+		n++
+	}
+	return float64(n) / patience.Seconds()
 }
 
 // sizing chooses settings for recorded demand: it tries them on the hardest episodes, and makes sure on all of them.

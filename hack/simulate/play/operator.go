@@ -14,10 +14,15 @@ import (
 // operator is the product's own deciding code.
 type operator struct {
 	policy v1alpha1.EndpointSyncPolicy
+	// episodes are the worst that it remembers; they survive a restart, as a ConfigMap does.
+	episodes []tuner.Episode
 	// same is how often in a row it concluded the same, and what that was.
 	same   int
 	before standing
 }
+
+// beforeChange is how long before a change of flags the operator compares with, as its reconciler has it.
+const beforeChange = 10 * time.Minute
 
 // standing is what a pass concluded, as far as a difference matters.
 type standing struct {
@@ -28,10 +33,17 @@ type standing struct {
 
 func newOperator(s *Scene) *operator { return &operator{policy: s.policy()} }
 
+var debug func(float64, controllers.Outcome)
+
 func (o *operator) look(s *stage) float64 {
 	situation := o.situation(s)
+	o.episodes = tuner.Remember(o.episodes, situation.Evidence, s.scene.objective())
+	situation.Episodes = o.episodes
 	out := controllers.Step(situation)
 	o.policy.Status = out.Status
+	if debug != nil {
+		debug(s.cluster.Now(), out)
+	}
 	if out.Told.Revision != nil {
 		s.act(out.Told, Action{Since: situation.Evidence.Demand.Start.Sub(start).Seconds(), Cause: out.Bottleneck.Type})
 	}
@@ -48,6 +60,7 @@ func (o *operator) situation(s *stage) controllers.Situation {
 	node.Status.ReportTime = stamp(s.cluster.Now())
 	out := controllers.Situation{
 		Policy: o.policy, InCharge: policyName, Nodes: []v1alpha1.EndpointSyncNode{node}, Synced: true, Now: now,
+		Guardrails: controllers.GuardrailsOf(v1alpha1.Guardrails{}),
 	}
 	begin := controllers.Since(s.eyes.tracker, out)
 	out.Evidence = tuner.Evidence{
@@ -59,7 +72,12 @@ func (o *operator) situation(s *stage) controllers.Situation {
 	}
 	out.Evidence.Leader, out.Evidence.Flags, out.Evidence.Version = tuner.Led, node.Status.Running, kcmVersion
 	out.Evidence.Signals = since(s.samples.kcm, begin, func(v tuner.Sample) time.Time { return v.Time })
-	out.Evidence.Server = since(s.samples.server, begin, func(v tuner.ServerSample) time.Time { return v.Time })
+	read := func(v tuner.ServerSample) time.Time { return v.Time }
+	out.Evidence.Server = since(s.samples.server, begin, read)
+	if changed := node.Status.Last.FinishTime.Time; !changed.IsZero() {
+		before := since(s.samples.server, changed.Add(-beforeChange), read)
+		out.Evidence.ServerBefore = before[:len(before)-len(since(before, changed, read))]
+	}
 	out.Evidence.Settings = tuner.Settings{
 		SliceBatch: duration(s.scene.SliceBatch), EndpointsBatch: duration(s.scene.EndpointsBatch),
 	}

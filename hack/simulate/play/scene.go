@@ -91,6 +91,7 @@ func (s *Scene) policy() v1alpha1.EndpointSyncPolicy {
 	p.Spec = v1alpha1.EndpointSyncPolicySpec{
 		Mode: v1alpha1.ModeEnforce, Bounds: bounds(),
 		Objective: v1alpha1.Objective{MaxLag: v1alpha1.DurationOf(s.MaxLag)},
+		Rollout:   v1alpha1.Rollout{Relax: v1alpha1.RelaxAfterQuiet},
 	}.WithDefaults()
 	return p
 }
