@@ -115,6 +115,7 @@ func (d Decision) size(in Inputs) Decision {
 	if !residual.trusted() {
 		return d.hold(v1alpha1.ReasonModelNotTrusted, residual.String()+"; "+calibration.Basis)
 	}
+	s = s.varied(s.chance())
 	if fellShort(in) {
 		s = s.varied(variation)
 	}

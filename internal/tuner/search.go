@@ -33,7 +33,7 @@ const (
 
 	// variation is how many more writes in the same time a setting is sized for where one that was sized for what was
 	// seen fell short later: then episodes differ, and a third restart must not be what the next large one takes.
-	variation = 0.15
+	variation = 0.30
 
 	// steadyHeadroom is the least ratio of QPS to the rate of writes that the recording shows sustained.
 	steadyHeadroom = 1.25
@@ -248,6 +248,16 @@ type sizing struct {
 	all, hard  *replay
 	percentile float64
 	maxLag     float64 // seconds
+}
+
+// chance is by how much, as a share, another episode of the same kind as the hardest is larger by chance: the standard
+// deviation of a Poisson process's count, 1/√n. A small episode says less about the next one than a large one.
+func (s sizing) chance() float64 {
+	largest := 0
+	for _, w := range s.hard.aims {
+		largest = max(largest, len(w.arrivals))
+	}
+	return 1 / math.Sqrt(float64(max(largest, 1)))
 }
 
 // varied is the sizing for more writes than there were, as a share of them.
