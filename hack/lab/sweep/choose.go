@@ -24,6 +24,23 @@ func bounds() v1alpha1.Bounds {
 	}
 }
 
+// tightBounds are those that no setting meets an objective of seconds within, for an incident of hundreds of Services.
+func tightBounds() v1alpha1.Bounds {
+	return v1alpha1.Bounds{
+		KubeAPIQPS:                     v1alpha1.QPSBound{Min: 20, Max: 30},
+		KubeAPIBurst:                   v1alpha1.BurstBound{Min: 30, Max: 60},
+		ConcurrentEndpointSyncs:        v1alpha1.WorkersBound{Min: 5, Max: 10},
+		ConcurrentServiceEndpointSyncs: v1alpha1.WorkersBound{Min: 5, Max: 10},
+	}
+}
+
+// guardrails are those of a policy that sets none.
+func guardrails() tuner.Guardrails {
+	g := v1alpha1.EndpointSyncPolicySpec{}.WithDefaults().Guardrails
+	latency, _ := g.MaxMutatingLatency.Value()
+	return tuner.Guardrails{MaxWriteLatency: latency, MaxRefused: float64(g.MaxRejectedPercent) / 100}
+}
+
 func objective(maxLag time.Duration) tuner.Objective {
 	return tuner.Objective{Percentile: percentile, MaxLag: maxLag, MinSamples: 300}
 }
@@ -37,15 +54,23 @@ type choice struct {
 	reason, message string // of the last decision
 }
 
-// choose has the deciding code decide after each incident, from the first one at the default flags, until it holds.
-func (r *run) choose(ctx context.Context, w trial.Workload, maxLag time.Duration, first trial.Round) (choice, error) {
+// question is what a setting is asked for.
+type question struct {
+	maxLag time.Duration
+	bounds v1alpha1.Bounds
+}
+
+// choose has the deciding code decide after each incident, from the first one at the default flags, until it holds: the
+// objective is met, or nothing more is to be done for it.
+func (r *run) choose(ctx context.Context, w trial.Workload, q question, first trial.Round) (choice, error) {
 	out := choice{flags: first.Flags}
 	seen := first
 	var past []tuner.Revision
 	for {
-		d := decide(seen, maxLag, past)
+		past = tuner.Settle(past, seen.Evidence, objective(q.maxLag), "")
+		d := decide(seen, q, past)
 		out.reason, out.message = d.Reason, d.Message
-		r.bench.Sayf("  %s within %s: %s %s: %s", w.Name, maxLag, verb(d), d.Reason, d.Message)
+		r.bench.Sayf("  %s within %s: %s %s: %s", w.Name, q.maxLag, verb(d), d.Reason, d.Message)
 		if !d.Act || out.restarts == maxRestarts {
 			return out, nil
 		}
@@ -55,24 +80,25 @@ func (r *run) choose(ctx context.Context, w trial.Workload, maxLag time.Duration
 		past = append([]tuner.Revision{{
 			Number: int64(out.restarts), From: seen.Flags, To: out.flags, Decided: now, Committed: now,
 			Version: controlplane.KubernetesVersion, Before: trial.Span(seen.P99()), Predicted: d.PredictedLag, Purpose: d.Purpose,
+			Workload: tuner.WorkloadOf(seen.Evidence.Demand),
 		}}, past...)
 		measured, err := r.measure(ctx, w, out.flags, r.Rounds)
 		if err != nil {
 			return out, err
 		}
-		seen = measured.rounds[0]
-		if measured.median() <= maxLag.Seconds() {
+		if measured.median() <= q.maxLag.Seconds() {
 			return out, nil
 		}
-		past[0].Achieved = trial.Span(measured.median())
+		seen = measured.rounds[len(measured.rounds)-1]
 	}
 }
 
 // decide is what the operator would do about one incident.
-func decide(seen trial.Round, maxLag time.Duration, past []tuner.Revision) tuner.Decision {
-	o := objective(maxLag)
+func decide(seen trial.Round, q question, past []tuner.Revision) tuner.Decision {
+	o := objective(q.maxLag)
 	return tuner.Decide(tuner.Inputs{
-		Objective: o, Bounds: bounds(), Evidence: seen.Evidence, Bottleneck: tuner.Diagnose(seen.Evidence, o), Past: past,
+		Objective: o, Bounds: q.bounds, Evidence: seen.Evidence, Bottleneck: tuner.Diagnose(seen.Evidence, o),
+		Past: past, Guardrails: guardrails(),
 	})
 }
 

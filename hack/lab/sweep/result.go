@@ -32,6 +32,10 @@ type Objective struct {
 	PredictedP99Seconds float64          `json:"predictedP99Seconds"`
 	AchievedP99Seconds  float64          `json:"achievedP99Seconds"`
 	Met                 bool             `json:"met"`
+	// Reachable says that some setting that was measured meets the objective; Bounds is "tight" where the operator was
+	// given bounds that leave it out of reach, which is asked once.
+	Reachable bool   `json:"reachable"`
+	Bounds    string `json:"bounds,omitempty"`
 	// Reason and Message are what the last decision said.
 	Reason  string `json:"reason"`
 	Message string `json:"message"`

@@ -80,7 +80,7 @@ func (r *run) size(ctx context.Context, services int) (out []Objective, err erro
 	}
 	// The loosest objective first: what fails it fails the others.
 	for _, maxLag := range slices.Backward(slices.Sorted(slices.Values(r.MaxLags))) {
-		c, failed := r.choose(ctx, w, maxLag, first.rounds[0])
+		c, failed := r.choose(ctx, w, question{maxLag, bounds()}, first.rounds[0])
 		if failed != nil {
 			return out, failed
 		}
@@ -88,9 +88,25 @@ func (r *run) size(ctx context.Context, services int) (out []Objective, err erro
 		if failed = r.cheapest(ctx, w, &o); failed != nil {
 			return out, failed
 		}
+		o.Reachable = o.Cheapest != nil || o.Met
 		out = append(out, o)
 	}
+	if services == r.Services[0] {
+		o, failed := r.unreachable(ctx, w, slices.Min(r.MaxLags), first.rounds[0])
+		return append(out, o), failed
+	}
 	return out, nil
+}
+
+// unreachable asks for an objective that the bounds leave out of reach.
+func (r *run) unreachable(ctx context.Context, w trial.Workload, maxLag time.Duration, first trial.Round) (Objective, error) {
+	c, err := r.choose(ctx, w, question{maxLag, tightBounds()}, first)
+	if err != nil {
+		return Objective{}, err
+	}
+	o := objectiveOf(w, maxLag, c, r.known[c.flags])
+	o.Bounds = "tight"
+	return o, nil
 }
 
 // cheapest looks through the grid, cheapest first, for a setting that meets the objective.

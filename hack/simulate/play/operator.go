@@ -33,17 +33,12 @@ type standing struct {
 
 func newOperator(s *Scene) *operator { return &operator{policy: s.policy()} }
 
-var debug func(float64, controllers.Outcome)
-
 func (o *operator) look(s *stage) float64 {
 	situation := o.situation(s)
 	o.episodes = tuner.Remember(o.episodes, situation.Evidence, s.scene.objective())
 	situation.Episodes = o.episodes
 	out := controllers.Step(situation)
 	o.policy.Status = out.Status
-	if debug != nil {
-		debug(s.cluster.Now(), out)
-	}
 	if out.Told.Revision != nil {
 		s.act(out.Told, Action{Since: situation.Evidence.Demand.Start.Sub(start).Seconds(), Cause: out.Bottleneck.Type})
 	}
