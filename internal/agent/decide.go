@@ -2,6 +2,8 @@ package agent
 
 import (
 	"fmt"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
@@ -247,11 +249,12 @@ func checkFailed(s situation) decision {
 	return decision{}
 }
 
-// checkInterval keeps changes apart. A restore, and putting back what is lost of the last change, need not wait.
+// checkInterval keeps changes apart. A restore, putting back what is lost of the last change, and taking that change
+// back, need not wait: one that did harm should not have to be borne. What comes after it must wait again.
 func checkInterval(s situation) decision {
 	last := s.Journal.Last
 	reapply := last.Outcome == v1alpha1.OutcomeCommitted && last.Flags == s.Instruction.Flags
-	if s.Instruction.Action == v1alpha1.ActionRestore || reapply || s.Journal.LastChange.BootID == "" {
+	if s.Instruction.Action == v1alpha1.ActionRestore || reapply || takesBack(s) || s.Journal.LastChange.BootID == "" {
 		return decision{}
 	}
 	left := s.MinInterval - s.Now.since(s.Journal.LastChange)
@@ -261,4 +264,31 @@ func checkInterval(s situation) decision {
 	d := hold(v1alpha1.ReasonRateLimited, "the last change on this node was less than %s ago: %s to go", s.MinInterval, left.Round(time.Second))
 	d.Wait = min(left, d.Wait)
 	return d
+}
+
+// takesBack reports whether the instruction asks for what the last change, which was committed, has replaced.
+func takesBack(s situation) bool {
+	c := s.Journal.Change
+	if s.Journal.Phase != phaseCommitted || len(c.Replaced) == 0 || s.Journal.Last.Revision != c.Revision {
+		return false
+	}
+	before := c.Flags
+	for _, w := range c.Replaced {
+		value, known := w.number()
+		if !known || !before.Set(w.Name, value) {
+			return false
+		}
+	}
+	return before == s.Instruction.Flags
+}
+
+// number is the value that kube-controller-manager took the flag for: its default where it was absent.
+func (w written) number() (value int32, known bool) {
+	if w.Absent {
+		usual := v1alpha1.DefaultFlags().List()
+		i := slices.IndexFunc(usual, func(f v1alpha1.FlagValue) bool { return f.Name == w.Name })
+		return usual[max(i, 0)].Value, i >= 0
+	}
+	n, err := strconv.ParseInt(w.Value, 10, 32)
+	return int32(n), err == nil //nolint:gosec // parsed as 32 bits
 }

@@ -95,6 +95,23 @@ func TestDecide(t *testing.T) {
 			s.Journal.LastChange = s.Now
 			s.Journal.Last = v1alpha1.ChangeResult{Outcome: v1alpha1.OutcomeCommitted, Flags: asked}
 		}, decideStart, ""},
+		"taking the last change back": {func(s *situation) {
+			tookPlace(s, written{Name: v1alpha1.FlagKubeAPIQPS, Value: "25"})
+			s.Instruction.Flags.KubeAPIQPS = 25
+		}, decideStart, ""},
+		"taking the last change back, of a flag that had no value": {func(s *situation) {
+			tookPlace(s, written{Name: v1alpha1.FlagKubeAPIQPS, Absent: true})
+			s.Instruction.Flags.KubeAPIQPS = v1alpha1.DefaultFlags().KubeAPIQPS
+		}, decideStart, ""},
+		"something near what the last change has replaced": {func(s *situation) {
+			tookPlace(s, written{Name: v1alpha1.FlagKubeAPIQPS, Value: "25"})
+			s.Instruction.Flags.KubeAPIQPS = 26
+		}, decideHold, v1alpha1.ReasonRateLimited},
+		"what a change has replaced that is not the last": {func(s *situation) {
+			tookPlace(s, written{Name: v1alpha1.FlagKubeAPIQPS, Value: "25"})
+			s.Instruction.Flags.KubeAPIQPS = 25
+			s.Journal.Last.Revision++
+		}, decideHold, v1alpha1.ReasonRateLimited},
 		"a restore soon after the last change": {func(s *situation) { restore(s); s.Policy = policyView{}; s.Journal.LastChange = s.Now }, decideStart, ""},
 	}
 	for name, tt := range tests {
@@ -109,4 +126,12 @@ func TestDecide(t *testing.T) {
 			}
 		})
 	}
+}
+
+// tookPlace makes the instruction's flags those of a change that was committed just now and replaced a flag.
+func tookPlace(s *situation, replaced written) {
+	j := &s.Journal
+	j.Phase, j.LastChange = phaseCommitted, s.Now
+	j.Change = change{Revision: 6, Action: v1alpha1.ActionApply, Flags: s.Instruction.Flags, Replaced: []written{replaced}}
+	j.Last = v1alpha1.ChangeResult{Revision: 6, Outcome: v1alpha1.OutcomeCommitted, Flags: s.Instruction.Flags}
 }

@@ -17,7 +17,7 @@ const (
 	// tokensMargin is the same for the limiters alone, on an API server that never binds. It is larger, because a change
 	// that waited for its token still has to be written; and it keeps an API server that is believed to be slow from
 	// hiding that tokens are short.
-	tokensMargin = 0.40
+	tokensMargin = 0.35
 
 	// plateau is how much worse than the best reachable lag a setting may be where the objective is out of reach: beyond
 	// that point more requests buy nothing that could be measured.
