@@ -33,11 +33,9 @@ var guardStart = time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC)
 
 func newAPIServer() *apiServer {
 	s := &apiServer{now: ServerSample{Time: guardStart, ProcessStart: guardStart.Add(-time.Hour)}}
-	for _, bound := range []time.Duration{
-		5, 25, 50, 100, 200, 400, 600, 800, 1000, 1250, 1500, 2000, 5000, math.MaxInt64 / time.Millisecond,
-	} {
-		bound *= time.Millisecond
-		if bound > time.Hour {
+	for _, milliseconds := range []int64{5, 25, 50, 100, 200, 400, 600, 800, 1000, 1250, 1500, 2000, 5000, 0} {
+		bound := time.Duration(milliseconds) * time.Millisecond
+		if bound == 0 {
 			bound = math.MaxInt64
 		}
 		s.now.WriteBuckets = append(s.now.WriteBuckets, Bucket{Bound: bound, Count: 1000})
@@ -151,9 +149,7 @@ func TestSamplesOfSeveralAPIServersAreToldApart(t *testing.T) {
 	b.samples = b.samples[:0]
 	b.run(time.Minute, fine())
 	e := a.evidence()
-	for i := range b.samples {
-		e.Server = append(e.Server, b.samples[i])
-	}
+	e.Server = append(e.Server, b.samples...)
 	got := Guard(e, defaultGuardrails())
 	if rate := got.Now.Rate(); !got.Known || rate < 39 || rate > 41 {
 		t.Errorf("Guard() sees %v writes/s of two API servers with 40 each, known %t", rate, got.Known)
@@ -298,8 +294,11 @@ func TestCeiling(t *testing.T) {
 		"none without harm":               {[]Revision{with(func(r *Revision) { r.Effect = EffectHelped })}, time.Hour, v1alpha1.Flags{}},
 		"the middle of what ran and harm": {[]Revision{raised}, time.Hour, want},
 		"a day later none":                {[]Revision{raised}, ceilingLife, v1alpha1.Flags{}},
-		"the lowest of several": {[]Revision{raised, with(func(r *Revision) { r.To.KubeAPIQPS = 80 })}, time.Hour,
-			v1alpha1.Flags{KubeAPIQPS: 40, KubeAPIBurst: 120, ConcurrentEndpointSyncs: 5}},
+		"the lowest of several": {
+			[]Revision{raised, with(func(r *Revision) { r.To.KubeAPIQPS = 80 })},
+			time.Hour,
+			v1alpha1.Flags{KubeAPIQPS: 40, KubeAPIBurst: 120, ConcurrentEndpointSyncs: 5},
+		},
 		"judged is when it was decided, where nothing else is known": {[]Revision{with(func(r *Revision) {
 			r.Judged, r.Decided = time.Time{}, guardStart
 		})}, time.Hour, want},
