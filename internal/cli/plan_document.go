@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 
@@ -29,7 +28,7 @@ func situation(policy v1alpha1.EndpointSyncPolicy, inCharge string, s *session) 
 func planned(sit controllers.Situation, s *session) *report.Plan {
 	c := controllers.Conclude(sit)
 	objective := controllers.ObjectiveOf(sit.Policy.Spec.Objective)
-	inputs := tuner.Inputs{Objective: objective, Bounds: sit.Policy.Spec.Bounds, Evidence: sit.Evidence, Bottleneck: c.Bottleneck, Guardrails: sit.Guardrails}
+	inputs := tuner.Inputs{Objective: objective, Bounds: sit.Policy.Spec.Bounds, Evidence: sit.Evidence, Bottleneck: c.Bottleneck, Guardrails: sit.Guardrails, Past: c.Past}
 	if inputs.Bottleneck.Type == "" { // stalled: the controller does not look, we do
 		c.Verdict, c.Bottleneck = tuner.Verdict(sit.Evidence.Lag, objective), tuner.Diagnose(sit.Evidence, objective)
 		inputs.Bottleneck = c.Bottleneck
@@ -52,13 +51,13 @@ func planned(sit controllers.Situation, s *session) *report.Plan {
 		Conditions: report.Conditions(c.Conditions()),
 		Nodes:      report.Nodes(sit.Nodes),
 		Step:       stepOf(c, sit.Nodes),
-		Curve:      curve(inputs, decision),
+		Curve:      report.Curve(tuner.Curve(inputs, decision)),
 	}
 	if sit.Measured != nil {
 		document.NotSeen = append(document.NotSeen, chosenOnly)
 	}
 	if sit.Policy.Spec.Bounds == (v1alpha1.Bounds{}) {
-		document.NotSeen = append(document.NotSeen, "bounds: the policy has none, so that nothing may be written; the recommendation stays within "+
+		document.NotSeen = append(document.NotSeen, "bounds: the policy has none, so that nothing may be written; what is shown stays within "+
 			generousLimits())
 	}
 	return document
@@ -67,30 +66,6 @@ func planned(sit controllers.Situation, s *session) *report.Plan {
 func generousLimits() string {
 	b := generousBounds()
 	return fmt.Sprintf("QPS %d, burst %d and %d workers", b.KubeAPIQPS.Max, b.KubeAPIBurst.Max, b.ConcurrentEndpointSyncs.Max)
-}
-
-// curve is the tuner's, with the running flags and the decision in their places.
-func curve(in tuner.Inputs, d tuner.Decision) []report.CurvePoint {
-	if len(in.Evidence.Demand.Changes) == 0 {
-		return []report.CurvePoint{}
-	}
-	points := tuner.Curve(in)
-	if len(points) == 0 {
-		return []report.CurvePoint{}
-	}
-	parameters := tuner.Calibrate(in.Evidence).Parameters
-	point := func(f v1alpha1.Flags, worst time.Duration) tuner.Point {
-		return tuner.Point{Flags: f, Worst: worst, Cost: tuner.Cost(f), Prediction: tuner.Predict(in.Evidence.Demand, f, parameters)}
-	}
-	var chosen tuner.Point
-	if d.Flags != (v1alpha1.Flags{}) {
-		chosen = point(d.Flags.Or(in.Evidence.Flags), d.PredictedLag)
-	}
-	current := point(in.Evidence.Flags, d.CurrentLag)
-	if current.Worst == 0 { // the decision did not get as far as the model
-		current.Worst = max(current.Prediction.EndpointSlices.P99, current.Prediction.Endpoints.P99)
-	}
-	return report.Curve(points, current, chosen)
 }
 
 func policyRef(p v1alpha1.EndpointSyncPolicy) report.PolicyRef {

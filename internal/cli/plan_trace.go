@@ -120,7 +120,7 @@ func replayed(recorded trace.Trace, in tuner.Inputs, known limits) *report.Plan 
 			Verdict: tuner.Verdict(in.Evidence.Lag, in.Objective), Bottleneck: in.Bottleneck, Decision: decision,
 			Source: known.now.source, Assumed: known.now.assumed, NotSeen: known.notSeen(in.Evidence),
 		}),
-		Conditions: []report.Condition{}, Nodes: []report.Node{}, Curve: curve(in, decision),
+		Conditions: []report.Condition{}, Nodes: []report.Node{}, Curve: report.Curve(tuner.Curve(in, decision)),
 	}
 }
 

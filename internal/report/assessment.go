@@ -228,8 +228,9 @@ type Recommendation struct {
 	Message string `json:"message,omitempty"`
 	// Flags inside the bounds. Empty when no setting was computed.
 	Flags Flags `json:"flags,omitempty"`
-	// Uncapped is what it would be without the bounds.
-	Uncapped Flags `json:"uncapped,omitempty"`
+	// Uncapped is what it would be without the bounds, and UncappedCost what that costs. Empty when no setting was computed.
+	Uncapped     Flags `json:"uncapped,omitempty"`
+	UncappedCost int64 `json:"uncappedCost,omitempty"`
 	// PredictedLagSeconds and ModelledLagSeconds are the model's lag at the objective's percentile on the recorded
 	// changes: under Flags, and under the running flags.
 	PredictedLagSeconds float64 `json:"predictedLagSeconds,omitempty"`
@@ -237,6 +238,8 @@ type Recommendation struct {
 	// Cost is the most requests that all clients of kube-controller-manager together could send in ten seconds under
 	// Flags, plus a small term for each worker.
 	Cost int64 `json:"cost,omitempty"`
+	// AddedCost is Cost less that of the running flags: the added worst-case load. Omitted without Flags.
+	AddedCost int64 `json:"addedCost,omitempty"`
 	// Snippet is Flags as kubeadm's ClusterConfiguration takes them.
 	Snippet string `json:"snippet,omitempty"`
 }
@@ -413,9 +416,26 @@ func recommendation(d tuner.Decision) Recommendation {
 		PredictedLagSeconds: seconds(d.PredictedLag), ModelledLagSeconds: seconds(d.CurrentLag), Cost: d.Cost,
 	}
 	if d.Flags != (v1alpha1.Flags{}) {
-		r.Flags, r.Uncapped, r.Snippet = FlagsOf(d.Flags), FlagsOf(d.Uncapped), platform.KubeadmSnippet(d.Flags)
+		r.Flags, r.Snippet, r.AddedCost = FlagsOf(d.Flags), platform.KubeadmSnippet(d.Flags), d.Cost-d.CurrentCost
+	}
+	if d.Uncapped != (v1alpha1.Flags{}) {
+		r.Uncapped, r.UncappedCost = FlagsOf(d.Uncapped), tuner.Cost(d.Uncapped)
 	}
 	return r
+}
+
+// BoundsNote says what the bounds took away, where the flags do not show it; empty if they do, or if no setting was
+// computed.
+func (r Recommendation) BoundsNote() string {
+	switch {
+	case len(r.Uncapped) == 0:
+		return ""
+	case len(r.Flags) == 0:
+		return "No flag has a bound, so that none may be written: without bounds it would be the setting above."
+	case sameFlags(r.Flags, r.Uncapped):
+		return "Without the bounds it would be the same."
+	}
+	return ""
 }
 
 // DemandSeries is the lag of each recorded change by the time at which it was made, one series for each resource.

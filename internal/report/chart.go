@@ -16,6 +16,7 @@ const (
 	chartBins                       = 180 // columns over time
 	ratePlotHeight                  = 180
 	labelGap                        = 8
+	labelAbove, labelBelow          = -6, 16
 	enoughTicks             float64 = 3 // decades of a logarithmic scale from which on only powers of ten are marked
 )
 
@@ -45,8 +46,8 @@ type Line struct{ Class, Name, Path string }
 
 // Mark is a point that stands out.
 type Mark struct {
-	Class, Name, Anchor string
-	X, Y, LabelX        float64
+	Class, Name, Anchor  string
+	X, Y, LabelX, LabelY float64
 }
 
 // scale maps values to places, logarithmically or not.
@@ -61,8 +62,11 @@ func (s scale) at(v float64) float64 {
 		v, low, high = math.Log(max(v, s.low)), math.Log(low), math.Log(high)
 	}
 	share := min(max((v-low)/(high-low), 0), 1)
-	return math.Round((s.from+(s.to-s.from)*share)*10) / 10
+	return tenths(s.from + (s.to-s.from)*share)
 }
+
+// tenths rounds a place: more digits are not seen.
+func tenths(v float64) float64 { return math.Round(v*10) / 10 }
 
 // ticks are round values on the scale.
 func (s scale) ticks(label func(float64) string) []Tick {
@@ -193,21 +197,19 @@ func (d *Plan) curveChart(c *Chart, points []CurvePoint, value func(CurvePoint) 
 		{"worst", percentileName(d.Objective.Percentile), worst.text.String()},
 		{"objective", "objective " + exact(d.Objective.MaxLagSeconds), objective.text.String()},
 	}
-	for _, p := range d.Curve {
-		if p.Current || p.Chosen {
-			c.Marks = append(c.Marks, c.mark(p, x.at(value(p)), y.at(p.WorstSeconds)))
-		}
+	for _, p := range d.marks() {
+		c.Marks = append(c.Marks, c.mark(p, x.at(value(p)), y.at(p.WorstSeconds)))
 	}
 	return c
 }
 
-// mark labels a point on the side on which there is room.
+// mark labels a point on the side on which there is room; what no bounds would allow below it, for it may lie close to
+// what they do allow.
 func (c *Chart) mark(p CurvePoint, x, y float64) Mark {
-	m := Mark{Class: nameNow, Name: nameNow, Anchor: "start", X: x, Y: y, LabelX: x + labelGap}
-	if p.Chosen {
-		m.Class, m.Name = nameChosen, nameChosen
+	m := Mark{Class: p.signs()[0].class, Name: p.names() + ": " + Seconds(p.WorstSeconds), Anchor: "start", X: x, Y: y, LabelX: x + labelGap, LabelY: tenths(y + labelAbove)}
+	if p.Uncapped && !p.decided() && !p.Current {
+		m.LabelY = tenths(y + labelBelow)
 	}
-	m.Name += ": " + Seconds(p.WorstSeconds)
 	if x > (c.Left+c.Right)/2 {
 		m.Anchor, m.LabelX = "end", x-labelGap
 	}

@@ -24,9 +24,71 @@ func (c CurvePoint) qps() float64 { return float64(c.Flags[v1alpha1.FlagKubeAPIQ
 
 func (c CurvePoint) cost() float64 { return float64(c.Cost) }
 
-// offered are the points that a search would choose from: all but the running flags, unless those are the choice.
+// offered are the points that a search would choose from: not the running flags, nor what is out of bounds, unless those
+// are the choice.
 func offered(curve []CurvePoint) []CurvePoint {
-	return slices.DeleteFunc(slices.Clone(curve), func(c CurvePoint) bool { return c.Current && !c.Chosen })
+	return slices.DeleteFunc(slices.Clone(curve), func(c CurvePoint) bool { return (c.Current || c.Uncapped) && !c.decided() })
+}
+
+// decided says whether the decision is about this setting, to change to it or not to.
+func (c CurvePoint) decided() bool { return c.Chosen || c.InView }
+
+func (c CurvePoint) marked() bool { return c.decided() || c.Current || c.Uncapped }
+
+// marks are the points that stand out, in the order in which they are drawn: what matters most lies on top.
+func (d *Plan) marks() []CurvePoint {
+	out := slices.DeleteFunc(slices.Clone(d.Curve), func(c CurvePoint) bool { return !c.marked() })
+	rank := func(c CurvePoint) int {
+		switch {
+		case c.decided():
+			return 2
+		case c.Current:
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(out, func(a, b CurvePoint) int { return cmp.Compare(rank(a), rank(b)) })
+	return out
+}
+
+// sign is how a mark looks: in a plot of characters, in colour, in the page's style, and by name.
+type sign struct {
+	char  string
+	color asciigraph.AnsiColor
+	class string
+	name  string
+}
+
+// signs are those of the marks that a point has, the one that is drawn first.
+func (c CurvePoint) signs() []sign {
+	var out []sign
+	for _, s := range []struct {
+		has  bool
+		sign sign
+	}{
+		{c.Chosen, sign{"C", asciigraph.Magenta, "chosen", "chosen"}},
+		{c.InView, sign{"V", asciigraph.Magenta, "chosen", "in view"}},
+		{c.Current, sign{"N", asciigraph.Yellow, "now", "now"}},
+		{c.Uncapped, sign{"U", asciigraph.Default, "uncapped", "no bounds"}},
+	} {
+		if s.has {
+			out = append(out, s.sign)
+		}
+	}
+	return out
+}
+
+// names are those of the marks that a point has.
+func (c CurvePoint) names() string {
+	return strings.Join(each(c.signs(), func(s sign) string { return s.name }), ", ")
+}
+
+// added is a difference of costs, with its sign.
+func added(cost int64) string {
+	if cost > 0 {
+		return "+" + Count(cost)
+	}
+	return Count(cost)
 }
 
 // frontier are the points that no cheaper one is as good as, by cost.
@@ -37,7 +99,7 @@ func frontier(curve []CurvePoint) []CurvePoint {
 	})
 	best := math.Inf(1)
 	return slices.DeleteFunc(points, func(c CurvePoint) bool {
-		if c.WorstSeconds >= best && !c.Chosen {
+		if c.WorstSeconds >= best && !c.decided() {
 			return true
 		}
 		best = min(best, c.WorstSeconds)
@@ -75,12 +137,7 @@ func (p *printer) curvePlots(d *Plan) {
 	if len(points) < 2 {
 		return
 	}
-	var marked []CurvePoint
-	for _, c := range d.Curve {
-		if c.Current || c.Chosen {
-			marked = append(marked, c)
-		}
-	}
+	marked := d.marks()
 	whole := func(v float64) string { return Count(int64(math.Round(v))) }
 	for _, c := range []curvePlot{
 		{"Predicted lag over QPS (both scales logarithmic)", points, marked, CurvePoint.qps, whole, straight},
@@ -103,14 +160,6 @@ func short(v float64) string {
 	return strconv.FormatFloat(v, 'f', 0, 64)
 }
 
-// Marks and names of the points that stand out, where there may be no colour.
-const (
-	markNow    = "N"
-	markChosen = "C"
-	nameNow    = "now"
-	nameChosen = "chosen"
-)
-
 func (c curvePlot) draw(w io.Writer, s Style, o Objective) error {
 	columns := min(max(s.width()-axisColumns, minColumns), maxColumns)
 	from, to := c.reach()
@@ -127,14 +176,11 @@ func (c curvePlot) draw(w io.Writer, s Style, o Objective) error {
 	colors := []asciigraph.AnsiColor{asciigraph.Green, asciigraph.Blue, asciigraph.Red}
 	legend := []string{"* " + percentileName(o.Percentile), "o p50", limitChar + " objective " + exact(o.MaxLagSeconds)}
 	for _, p := range c.marked {
-		char, color, name := markNow, asciigraph.Yellow, nameNow
-		if p.Chosen {
-			char, color, name = markChosen, asciigraph.Magenta, nameChosen
-		}
+		mark := p.signs()[0]
 		line := slices.Repeat([]float64{math.NaN()}, columns)
 		line[min(max(column(p), 0), columns-1)] = logLag(p.WorstSeconds)
-		lines, chars, colors = append(lines, line), append(chars, char), append(colors, color)
-		legend = append(legend, char+" "+name)
+		lines, chars, colors = append(lines, line), append(chars, mark.char), append(colors, mark.color)
+		legend = append(legend, mark.char+" "+p.names())
 	}
 	options := []asciigraph.Option{
 		asciigraph.Height(plotHeight), asciigraph.SeriesChars(each(chars, asciigraph.CreateCharSet)...),

@@ -88,17 +88,10 @@ func (d *Plan) measured() string {
 func (d *Plan) curveTable() []curveRow {
 	rows := make([]curveRow, 0, len(d.Curve))
 	for _, c := range d.Curve {
-		var marks []string
-		if c.Current {
-			marks = append(marks, nameNow)
-		}
-		if c.Chosen {
-			marks = append(marks, nameChosen)
-		}
-		rows = append(rows, curveRow{strings.Join(marks, ", "), []string{
+		rows = append(rows, curveRow{c.names(), []string{
 			flagText(c.Flags, v1alpha1.FlagKubeAPIQPS), flagText(c.Flags, v1alpha1.FlagKubeAPIBurst),
 			flagText(c.Flags, v1alpha1.FlagConcurrentEndpointSyncs), flagText(c.Flags, v1alpha1.FlagConcurrentServiceEndpointSyncs),
-			Seconds(c.p50()), Seconds(c.WorstSeconds), Count(c.Cost),
+			Seconds(c.p50()), Seconds(c.WorstSeconds), Count(c.Cost), added(c.AddedCost),
 		}})
 	}
 	return rows

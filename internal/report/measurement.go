@@ -291,6 +291,7 @@ func (p *printer) recommendation(a *Assessment) {
 	p.linef("  Flags now: %s.", a.Running.Source)
 	p.linef("")
 	p.table(flagTable(a.Running, r))
+	p.wrapped("", r.BoundsNote())
 	if len(r.Flags) == 0 {
 		return
 	}
@@ -306,31 +307,43 @@ func (p *printer) recommendation(a *Assessment) {
 	}
 }
 
-// flagTable compares flags, and their cost, as they are with what is recommended.
+// flagColumn is one setting of a table that compares some.
+type flagColumn struct {
+	name  string
+	flags Flags
+	cost  int64
+}
+
+// flagTable compares flags, and their cost, as they are with what is recommended, within the bounds and without.
 func flagTable(now Running, r Recommendation) (header []string, rows [][]string) {
-	header = []string{"", "NOW"}
-	capped := false
+	columns := []flagColumn{{"NOW", now.Flags, now.Cost}}
 	if len(r.Flags) > 0 {
-		header = append(header, "RECOMMENDED")
-		if capped = !sameFlags(r.Flags, r.Uncapped) && len(r.Uncapped) > 0; capped {
-			header = append(header, "WITHOUT BOUNDS")
-		}
+		columns = append(columns, flagColumn{"RECOMMENDED", r.Flags, r.Cost})
 	}
+	if len(r.Uncapped) > 0 && (len(r.Flags) == 0 || !sameFlags(r.Flags, r.Uncapped)) {
+		columns = append(columns, flagColumn{"WITHOUT BOUNDS", r.Uncapped, r.UncappedCost})
+	}
+	header = []string{""}
 	for _, f := range (v1alpha1.Flags{}).List() {
-		row := []string{"--" + f.Name, flagText(now.Flags, f.Name)}
-		if len(r.Flags) > 0 {
-			row = append(row, flagText(r.Flags, f.Name))
-		}
-		if capped {
-			row = append(row, flagText(r.Uncapped, f.Name))
-		}
-		rows = append(rows, row)
+		rows = append(rows, []string{"--" + f.Name})
 	}
-	cost := []string{"cost", Count(now.Cost)}
-	if len(r.Flags) > 0 {
-		cost = append(cost, Count(r.Cost))
+	cost, more := []string{"cost"}, []string{"added to now"}
+	for i, c := range columns {
+		header = append(header, c.name)
+		for n, f := range (v1alpha1.Flags{}).List() {
+			rows[n] = append(rows[n], flagText(c.flags, f.Name))
+		}
+		cost = append(cost, Count(c.cost))
+		if i == 0 {
+			more = append(more, none)
+			continue
+		}
+		more = append(more, added(c.cost-now.Cost))
 	}
-	return header, append(rows, cost)
+	if rows = append(rows, cost); len(columns) > 1 {
+		rows = append(rows, more)
+	}
+	return header, rows
 }
 
 func flagText(f Flags, name string) string {

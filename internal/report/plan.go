@@ -1,7 +1,6 @@
 package report
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"math"
@@ -174,27 +173,21 @@ type CurvePoint struct {
 	EndpointsP99Seconds     float64 `json:"endpointsP99Seconds"`
 	// WorstSeconds is the lag at the objective's percentile in the worst row.
 	WorstSeconds float64 `json:"worstSeconds"`
-	Cost         int64   `json:"cost"`
-	// Chosen marks the setting that is recommended.
+	// Cost of Flags, as that of Recommendation, and how much of it the running flags do not have: the added worst-case load.
+	Cost      int64 `json:"cost"`
+	AddedCost int64 `json:"addedCost"`
+	// Chosen marks the setting to change to. None is where nothing is to be changed.
 	Chosen bool `json:"chosen"`
+	// InView marks the setting that would have been chosen, had nothing spoken against a change now.
+	InView bool `json:"inView"`
 	// Current marks the running flags.
 	Current bool `json:"current"`
+	// Uncapped marks what would be chosen without the bounds, where that is another setting.
+	Uncapped bool `json:"uncapped"`
 }
 
-// Curve returns the tuner's curve in the form in which it is printed, with the running flags and the chosen ones in
-// their places. Zero points are none.
-func Curve(points []tuner.Point, current, chosen tuner.Point) []CurvePoint {
-	points = slices.DeleteFunc(slices.Clone(points), func(p tuner.Point) bool {
-		return p.Flags == current.Flags || p.Flags.KubeAPIQPS == chosen.Flags.KubeAPIQPS
-	})
-	for _, p := range []tuner.Point{current, chosen} {
-		if p.Flags != (v1alpha1.Flags{}) && !slices.ContainsFunc(points, func(o tuner.Point) bool { return o.Flags == p.Flags }) {
-			points = append(points, p)
-		}
-	}
-	slices.SortStableFunc(points, func(a, b tuner.Point) int {
-		return cmp.Or(cmp.Compare(a.Flags.KubeAPIQPS, b.Flags.KubeAPIQPS), cmp.Compare(a.Cost, b.Cost))
-	})
+// Curve returns the tuner's curve in the form in which it is printed.
+func Curve(points []tuner.Point) []CurvePoint {
 	out := make([]CurvePoint, 0, len(points))
 	for _, p := range points {
 		out = append(out, CurvePoint{
@@ -204,9 +197,8 @@ func Curve(points []tuner.Point, current, chosen tuner.Point) []CurvePoint {
 			EndpointsP50Seconds:     seconds(p.Prediction.Endpoints.P50),
 			EndpointsP99Seconds:     seconds(p.Prediction.Endpoints.P99),
 			WorstSeconds:            seconds(p.Worst),
-			Cost:                    p.Cost,
-			Chosen:                  p.Flags == chosen.Flags,
-			Current:                 p.Flags == current.Flags,
+			Cost:                    p.Cost, AddedCost: p.Added,
+			Chosen: p.Chosen, InView: p.InView, Current: p.Current, Uncapped: p.Uncapped,
 		})
 	}
 	return out
@@ -258,28 +250,43 @@ func (p *printer) curve(d *Plan) {
 		return
 	}
 	p.heading("What each QPS would have brought, with the cheapest burst and workers (predicted)")
-	header := []string{"", "QPS", "BURST", "ENDPOINTS WORKERS", "SLICE WORKERS", "SLICE P99", "ENDPOINTS P99", "COST", "LAG"}
+	if d.Held() != "" {
+		p.wrapped("", d.Held())
+	}
+	percentile := percentileName(d.Objective.Percentile)
+	header := []string{"", "QPS", "BURST", "WORKERS", "P50", strings.ToUpper(percentile), "COST", "ADDED", "LAG"}
 	worst := 0.0
 	for _, c := range d.Curve {
 		worst = max(worst, c.WorstSeconds)
 	}
 	var rows [][]string
 	for _, c := range thinned(d.Curve) {
-		mark := ""
-		switch {
-		case c.Chosen:
-			mark = nameChosen
-		case c.Current:
-			mark = nameNow
-		}
 		rows = append(rows, []string{
-			mark, flagText(c.Flags, v1alpha1.FlagKubeAPIQPS), flagText(c.Flags, v1alpha1.FlagKubeAPIBurst),
-			flagText(c.Flags, v1alpha1.FlagConcurrentEndpointSyncs), flagText(c.Flags, v1alpha1.FlagConcurrentServiceEndpointSyncs),
-			Seconds(c.EndpointSliceP99Seconds), Seconds(c.EndpointsP99Seconds), Count(c.Cost), p.bar(c.WorstSeconds, worst, d.Objective.MaxLagSeconds),
+			c.names(), flagText(c.Flags, v1alpha1.FlagKubeAPIQPS), flagText(c.Flags, v1alpha1.FlagKubeAPIBurst), c.workers(),
+			Seconds(c.p50()), Seconds(c.WorstSeconds), Count(c.Cost), added(c.AddedCost),
+			p.bar(c.WorstSeconds, worst, d.Objective.MaxLagSeconds),
 		})
 	}
 	p.table(header, rows)
+	p.wrapped("", fmt.Sprintf("Workers: of Endpoints/EndpointSlices. p50 is that of the worse API, %s that of the worst row. "+
+		"Added is the cost less that of the flags now.", percentile))
 	p.curvePlots(d)
+}
+
+// workers are both counts: concurrent-endpoint-syncs/concurrent-service-endpoint-syncs.
+func (c CurvePoint) workers() string {
+	return flagText(c.Flags, v1alpha1.FlagConcurrentEndpointSyncs) + "/" + flagText(c.Flags, v1alpha1.FlagConcurrentServiceEndpointSyncs)
+}
+
+// Held says why no point of the curve is chosen; empty if one is.
+func (d *Plan) Held() string {
+	switch {
+	case d.Recommendation.Change:
+		return ""
+	case slices.ContainsFunc(d.Curve, func(c CurvePoint) bool { return c.InView }):
+		return "None is chosen (" + d.Recommendation.Reason + "); the setting in view is marked."
+	}
+	return "None is chosen (" + d.Recommendation.Reason + ")."
 }
 
 // curveRows is how many points of a curve are shown besides those that are marked: about one for each half octave.
@@ -294,10 +301,10 @@ func thinned(curve []CurvePoint) []CurvePoint {
 	var out []CurvePoint
 	for i, c := range curve {
 		due := qps(c) >= next
-		if due && !c.Chosen && !c.Current {
+		if due && !c.marked() {
 			next = qps(c) * step
 		}
-		if due || c.Chosen || c.Current || i == len(curve)-1 {
+		if due || c.marked() || i == len(curve)-1 {
 			out = append(out, c)
 		}
 	}

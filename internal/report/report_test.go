@@ -127,7 +127,7 @@ func samplePlan() *Plan {
 	yes := true
 	point := func(f v1alpha1.Flags, p99 time.Duration) tuner.Point {
 		return tuner.Point{
-			Flags: f, Worst: p99, Cost: tuner.Cost(f),
+			Flags: f, Worst: p99, Cost: tuner.Cost(f), Added: tuner.Cost(f) - tuner.Cost(v1alpha1.DefaultFlags()),
 			Prediction: tuner.Prediction{EndpointSlices: tuner.Spread{P50: p99 / 2, P99: p99}, Endpoints: tuner.Spread{P50: p99 / 2, P99: p99}},
 		}
 	}
@@ -136,6 +136,17 @@ func samplePlan() *Plan {
 	}
 	var points []tuner.Point
 	for qps := int32(5); qps <= 300; qps += 5 {
+		switch qps {
+		case 20:
+			now := point(v1alpha1.DefaultFlags(), 43*time.Second)
+			now.Current = true
+			points = append(points, now)
+		case 120:
+			chosen, uncapped := point(flags(qps, 400), 1800*time.Millisecond), point(flags(qps, 700), 1600*time.Millisecond)
+			chosen.Chosen, uncapped.Uncapped = true, true
+			points = append(points, chosen, uncapped)
+			continue
+		}
 		points = append(points, point(flags(qps, 30), time.Duration(860/qps)*time.Second))
 	}
 	return &Plan{
@@ -152,7 +163,7 @@ func samplePlan() *Plan {
 			Kind: "Start", Node: "cp-1", Revision: 1, Reason: v1alpha1.ReasonRolloutStarted, Message: "starting on node cp-1 (1 of 1 left)",
 			Flags: FlagsOf(b.Decision.Flags), Restarts: 1, HandOver: "about 31 to 33 s without an acting kube-controller-manager",
 		},
-		Curve: Curve(points, point(v1alpha1.DefaultFlags(), 43*time.Second), point(flags(120, 400), 1800*time.Millisecond)),
+		Curve: Curve(points),
 	}
 }
 

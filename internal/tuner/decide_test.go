@@ -8,7 +8,6 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
-	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 )
 
 // inputs are what Decide gets from a world.
@@ -294,21 +293,5 @@ func TestCost(t *testing.T) {
 				t.Errorf("Cost(%v) = %d, want %d", tt.flags, got, tt.want)
 			}
 		})
-	}
-}
-
-func TestCurve(t *testing.T) {
-	w := clusters()["a fast API server"]
-	points := Curve(w.inputs(objectiveOf(2*time.Second), boundsTo(300, 1000, 50)))
-	if len(points) == 0 || points[0].Flags.KubeAPIQPS != 5 || points[len(points)-1].Flags.KubeAPIQPS != 300 {
-		t.Fatalf("Curve = %d points, want from QPS 5 to 300", len(points))
-	}
-	for _, p := range points {
-		if p.Cost != Cost(p.Flags) || p.Worst <= 0 {
-			t.Errorf("point %+v, want its cost %d and a lag", p, Cost(p.Flags))
-		}
-	}
-	if got := Curve(Inputs{Evidence: Evidence{Demand: lag.Demand{}}}); got != nil {
-		t.Errorf("Curve without flags = %v, want none", got)
 	}
 }
