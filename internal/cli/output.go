@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -51,9 +52,35 @@ func (c *console) print(d report.Document) error {
 	return report.Print(c.out, d, c.format, c.style)
 }
 
+// replaceable says why a file cannot be written, before there is anything to write: a measurement does not come back.
+func replaceable(path string) error {
+	there, err := os.Stat(path)
+	switch {
+	case err == nil && there.IsDir():
+		return fmt.Errorf("%s is a directory: give the name of a file", path)
+	case err == nil && !there.Mode().IsRegular():
+		return fmt.Errorf("%s is not a regular file", path)
+	}
+	temp, err := beside(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(temp.Close(), os.Remove(temp.Name()))
+}
+
+// beside makes a file that can be renamed to path.
+func beside(path string) (*os.File, error) {
+	dir := filepath.Dir(path)
+	temp, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*")
+	if reason := (*fs.PathError)(nil); errors.As(err, &reason) {
+		return nil, fmt.Errorf("write to the directory %s: %w", dir, reason.Err) // not the name that nobody gave
+	}
+	return temp, err
+}
+
 // replaceFile writes a file, whole or not at all.
 func replaceFile(path string, write func(io.Writer) error) error {
-	temp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	temp, err := beside(path)
 	if err != nil {
 		return err
 	}

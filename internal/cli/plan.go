@@ -75,7 +75,7 @@ func (o *planOptions) run(cmd *cobra.Command) error {
 	case o.length < 0:
 		return fmt.Errorf("--for %s must not be negative", o.length)
 	}
-	if err := o.checkTrace(cmd); err != nil {
+	if err := errors.Join(o.checkTrace(cmd), o.checkPage(cmd)); err != nil {
 		return err
 	}
 	console, err := newConsole(cmd, o.output)
@@ -126,14 +126,29 @@ func (o *planOptions) plan(ctx context.Context, s *session, cluster string, c *c
 	return o.show(document, c)
 }
 
-// show writes the page, if one is wanted, and prints the plan.
+// checkPage says why the page cannot be written, before anything is measured.
+func (o *planOptions) checkPage(cmd *cobra.Command) error {
+	switch {
+	case !cmd.Flags().Changed("html"):
+		return nil
+	case o.html == "" || o.html == "-":
+		return fmt.Errorf("--html %q: give the name of a file", o.html)
+	}
+	if err := replaceable(o.html); err != nil {
+		return fmt.Errorf("--html: %w", err)
+	}
+	return nil
+}
+
+// show prints the plan, and writes the page, if one is wanted: if that fails, the plan is not lost.
 func (o *planOptions) show(document *report.Plan, c *console) error {
+	err := c.print(document)
 	if o.html != "" {
-		if err := replaceFile(o.html, document.HTML); err != nil {
-			return fmt.Errorf("--html: %w", err)
+		if failed := replaceFile(o.html, document.HTML); failed != nil {
+			err = errors.Join(err, fmt.Errorf("--html: %w", failed))
 		}
 	}
-	return c.print(document)
+	return err
 }
 
 // choose returns the policy to plan for, with defaults, and the name of the one in charge. A policy from a file is

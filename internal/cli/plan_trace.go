@@ -19,6 +19,9 @@ import (
 // checkTrace says which flags make no sense beside --trace.
 func (o *planOptions) checkTrace(cmd *cobra.Command) error {
 	if o.trace == "" {
+		if cmd.Flags().Changed("trace") {
+			return errors.New("--trace needs a file that measure --record wrote, or \"-\" for standard input: its name is empty")
+		}
 		return nil
 	}
 	if o.name != "" {
@@ -56,14 +59,24 @@ func (o *planOptions) replay(in io.Reader, c *console) error {
 	}, known)
 	document.Policy = policyRef(policy)
 	document.Policy.File, document.Trace.File = o.file, o.trace
+	if o.trace == "-" {
+		document.Trace.File = standardInput
+	}
 	document.NotSeen = append(document.NotSeen, o.notReplayed(recorded, policy)...)
 	return o.show(document, c)
 }
 
+// standardInput is what a recording without a file comes from, for a person.
+const standardInput = "standard input"
+
 // readRecording reads a trace from a file, or from in if the name is "-".
 func readRecording(path string, in io.Reader) (trace.Trace, error) {
 	if path == "-" {
-		return trace.Read(in)
+		recorded, err := trace.Read(in)
+		if err != nil {
+			return recorded, fmt.Errorf("%s: %w", standardInput, err)
+		}
+		return recorded, nil
 	}
 	file, err := os.Open(filepath.Clean(path)) // for reading only
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
@@ -31,7 +30,7 @@ func (o *measureOptions) recording() (*recording, error) {
 	if err := r.free(); err != nil {
 		return nil, fmt.Errorf("--record: %w", err)
 	}
-	temp, err := os.CreateTemp(filepath.Dir(o.record), "."+filepath.Base(o.record)+".*")
+	temp, err := beside(o.record)
 	if err != nil {
 		return nil, fmt.Errorf("--record: %w", err)
 	}
