@@ -151,9 +151,7 @@ func TestSamplesOfSeveralAPIServersAreToldApart(t *testing.T) {
 	b.samples = b.samples[:0]
 	b.run(time.Minute, fine())
 	e := a.evidence()
-	for i := range b.samples {
-		e.Server = append(e.Server, b.samples[i])
-	}
+	e.Server = append(e.Server, b.samples...)
 	got := Guard(e, defaultGuardrails())
 	if rate := got.Now.Rate(); !got.Known || rate < 39 || rate > 41 {
 		t.Errorf("Guard() sees %v writes/s of two API servers with 40 each, known %t", rate, got.Known)
@@ -376,11 +374,13 @@ func TestCeiling(t *testing.T) {
 		"none without harm":               {[]Revision{with(func(r *Revision) { r.Effect = EffectHelped })}, time.Hour, v1alpha1.Flags{}},
 		"the middle of what ran and harm": {[]Revision{raised}, time.Hour, want},
 		"a day later none":                {[]Revision{raised}, ceilingLife, v1alpha1.Flags{}},
-		"the lowest of several": {[]Revision{raised, with(func(r *Revision) { r.To.KubeAPIQPS = 80 })}, time.Hour,
-			v1alpha1.Flags{KubeAPIQPS: 40, KubeAPIBurst: 120, ConcurrentEndpointSyncs: 5}},
-		"judged is when it was decided, where nothing else is known": {[]Revision{with(func(r *Revision) {
-			r.Judged, r.Decided = time.Time{}, guardStart
-		})}, time.Hour, want},
+		"the lowest of several": {
+			[]Revision{raised, with(func(r *Revision) { r.To.KubeAPIQPS = 80 })}, time.Hour,
+			v1alpha1.Flags{KubeAPIQPS: 40, KubeAPIBurst: 120, ConcurrentEndpointSyncs: 5},
+		},
+		"judged is when it was decided, where nothing else is known": {
+			[]Revision{with(func(r *Revision) { r.Judged, r.Decided = time.Time{}, guardStart })}, time.Hour, want,
+		},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
