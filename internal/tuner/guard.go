@@ -14,6 +14,10 @@ const (
 	// such windows in a row are beyond after a change undoes it.
 	guardWindow = 30 * time.Second
 
+	// busyFor is how much time must have been seen in which most endpoints were written for its percentiles to count: one
+	// slow second of a disk is no reason to leave an objective missed.
+	busyFor = 5 * time.Second
+
 	// guardReach is how far back is looked for requests enough.
 	guardReach = 10 * time.Minute
 
@@ -61,9 +65,12 @@ func Guard(e Evidence, g Guardrails) Standing {
 		s.Now = loadOf(lately)
 		s.Known = s.Now.Writes >= enough && s.Now.Requests >= enough
 	}
-	s.Busy = loadOf(whileWriting(slices.DeleteFunc(intervals, func(i serverInterval) bool {
+	busy := loadOf(whileWriting(slices.DeleteFunc(intervals, func(i serverInterval) bool {
 		return e.Now.Sub(i.to.Time) > guardReach
 	})))
+	if busy.Span >= busyFor {
+		s.Busy = busy
+	}
 	for _, at := range []struct {
 		when string
 		load Load

@@ -163,6 +163,8 @@ func TestBreached(t *testing.T) {
 	busy.writes = 160
 	busySlow := busy
 	busySlow.write = 1400 * time.Millisecond
+	refusing, slowEtcd := fine(), fine()
+	refusing.refused, slowEtcd.etcd = 0.05, 300*time.Millisecond
 	tests := map[string]struct {
 		before, after []health // a minute each
 		want          bool
@@ -177,6 +179,10 @@ func TestBreached(t *testing.T) {
 		"nothing known of the time before":                 {nil, []health{slow, slow}, false},
 		"nothing known of the time since":                  {[]health{fine()}, nil, false},
 		"too few requests since":                           {[]health{fine()}, []health{{writes: 1, write: time.Minute}}, false},
+		"refused since the change":                         {[]health{fine()}, []health{refusing, refusing}, true},
+		"a slow etcd since the change":                     {[]health{fine()}, []health{slowEtcd, slowEtcd}, true},
+		"beyond another limit before":                      {[]health{refusing}, []health{slowEtcd, slowEtcd}, true},
+		"quiet for long after two slow windows":            {[]health{fine()}, []health{slow, {}, {}, {}, {}}, false},
 		"slow for one window, too short to be sure of yet": {[]health{fine()}, []health{fine(), {}}, false},
 	}
 	for name, tt := range tests {
@@ -195,6 +201,78 @@ func TestBreached(t *testing.T) {
 				t.Errorf("Breached() = %+v, %t, want %t", got, breached, tt.want)
 			}
 		})
+	}
+}
+
+func TestAnEtcdThatStandsStillAtTimesStopsARaise(t *testing.T) {
+	const stall, period = 200 * time.Millisecond, time.Second
+	tests := map[string]struct {
+		rate int64 // writes per second
+		want bool
+	}{
+		"at kube-controller-manager's default rate": {20, true},
+		"at ten times that":                         {200, true},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			s := newAPIServer()
+			for range 12 {
+				s.now.Time = s.now.Time.Add(5 * time.Second)
+				s.now.Writes += 5 * tt.rate
+				s.now.Requests += 5 * tt.rate
+				s.now.EtcdWrites += 5 * tt.rate
+				for n := range 5 * tt.rate {
+					at := time.Duration(n) * time.Second / time.Duration(tt.rate) % period
+					took := 2*time.Millisecond + max(0, stall-at)
+					s.now.EtcdBuckets = grown(s.now.EtcdBuckets, 1, took)
+					s.now.WriteBuckets = grown(s.now.WriteBuckets, 1, took)
+				}
+				s.samples = append(s.samples, s.now)
+			}
+			if got := Guard(s.evidence(), defaultGuardrails()); got.Breached != tt.want {
+				t.Errorf("Guard() = breached %t (%s; %s), want %t", got.Breached, got.Message, got.Now, tt.want)
+			}
+		})
+	}
+}
+
+func TestABreachNeedsTheSameLimitTwice(t *testing.T) {
+	const window = guardWindow - guardWindow/6
+	refusing, slowEtcd := fine(), fine()
+	refusing.refused, slowEtcd.etcd = 0.05, 300*time.Millisecond
+	before := newAPIServer().run(time.Minute, fine())
+	r := Revision{Number: 1, Decided: before.now.Time, Committed: before.now.Time}
+	for name, tt := range map[string]struct {
+		first, second health
+		want          bool
+	}{
+		"the same":    {slowEtcd, slowEtcd, true},
+		"another one": {refusing, slowEtcd, false},
+		"none then":   {slowEtcd, fine(), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			after := &apiServer{now: before.now, samples: []ServerSample{before.now}}
+			after.run(window, tt.first).run(window, tt.second)
+			if b, got := Breached(r, before.samples, after.samples, defaultGuardrails()); got != tt.want {
+				t.Errorf("Breached() = %+v, %t, want %t", b, got, tt.want)
+			}
+		})
+	}
+}
+
+func TestABreachNeedsOneProcess(t *testing.T) {
+	slow := fine()
+	slow.write = 3 * time.Second
+	before := newAPIServer().run(time.Minute, fine())
+	after := &apiServer{now: before.now, samples: []ServerSample{before.now}}
+	after.run(25*time.Second, slow)
+	for range 12 { // It is restarted again and again: no two samples of one process.
+		after.now.ProcessStart = after.now.ProcessStart.Add(time.Minute)
+		after.run(5*time.Second, slow)
+	}
+	r := Revision{Number: 1, Decided: before.now.Time, Committed: before.now.Time}
+	if b, breached := Breached(r, before.samples, after.samples, defaultGuardrails()); breached {
+		t.Errorf("breached by samples of different processes: %s", b.Message)
 	}
 }
 
