@@ -140,21 +140,27 @@ func checkCurve(t *testing.T, p report.Plan) {
 	t.Helper()
 	marks := map[string]int{}
 	for i, c := range p.Curve {
-		if c.Chosen {
-			marks["chosen"]++
+		if c.Chosen || c.InView {
+			marks["decided"]++
 			if diff := cmp.Diff(p.Recommendation.Flags, c.Flags); diff != "" {
-				t.Errorf("the chosen point is not what is recommended (-want +got):\n%s", diff)
+				t.Errorf("the marked point is not what is recommended (-want +got):\n%s", diff)
+			}
+			if r := p.Recommendation; c.Chosen != r.Change || c.Cost != r.Cost || c.AddedCost != r.AddedCost || c.WorstSeconds != r.PredictedLagSeconds {
+				t.Errorf("the marked point is %+v, want what is recommended: %+v", c, r)
 			}
 		}
 		if c.Current {
 			marks["current"]++
+			if c.AddedCost != 0 || c.Cost != p.Running.Cost || c.WorstSeconds != p.Recommendation.ModelledLagSeconds {
+				t.Errorf("the running flags are %+v, want their cost %d and %g s", c, p.Running.Cost, p.Recommendation.ModelledLagSeconds)
+			}
 		}
 		if i > 0 && c.Flags[v1alpha1.FlagKubeAPIQPS] < p.Curve[i-1].Flags[v1alpha1.FlagKubeAPIQPS] {
 			t.Errorf("the curve is not in order of QPS at %d", i)
 		}
 	}
-	if marks["chosen"] != 1 || marks["current"] != 1 {
-		t.Errorf("marked points %v, want one chosen and one current", marks)
+	if marks["decided"] != 1 || marks["current"] != 1 {
+		t.Errorf("marked points %v, want one that was decided and one current", marks)
 	}
 }
 

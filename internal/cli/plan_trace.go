@@ -59,6 +59,7 @@ func (o *planOptions) replay(in io.Reader, c *console) error {
 	}, known)
 	document.Policy = policyRef(policy)
 	document.Policy.File, document.Trace.File = o.file, o.trace
+	document.Trace.NoObjective = recorded.Objective.MaxLag == 0
 	if o.trace == "-" {
 		document.Trace.File = standardInput
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 	"github.com/endpointsync/endpoint-sync-operator/internal/report"
 	"github.com/endpointsync/endpoint-sync-operator/internal/trace"
+	"github.com/endpointsync/endpoint-sync-operator/internal/tuner"
 )
 
 // incidentRecording is of 150 Services at the default flags, and what measure said of them.
@@ -126,6 +127,11 @@ func TestPlanOfATraceRefuses(t *testing.T) {
 		"a kubeconfig":           {[]string{"--trace", text, "--kubeconfig", "x"}, "--kubeconfig"},
 		"a file of another kind": {[]string{"--trace", text}, "it is not a trace"},
 		"no file":                {[]string{"--trace", filepath.Join(dir, "lost")}, "lost"},
+		"an empty name":          {[]string{"--trace="}, "its name is empty"},
+		"a page in no directory": {[]string{"--trace", text, "--html", filepath.Join(dir, "lost", "plan.html")}, "--html: write to the directory"},
+		"a page for a directory": {[]string{"--trace", text, "--html", dir}, "is a directory"},
+		"a page without a name":  {[]string{"--trace", text, "--html="}, "give the name of a file"},
+		"a flag that is not one": {[]string{"--wat"}, "plan --help"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -189,16 +195,53 @@ func TestARecordingNamesNobody(t *testing.T) {
 	})
 }
 
-// TestTheExamplesReplay keeps the recordings that the documentation names replayable.
+// TestTheExamplesReplay keeps the recordings that the documentation names replayable: a simulated incident that is over,
+// and a real kube-controller-manager v1.37.2 at its default flags with two of them, the second of which was still being
+// worked off when it ended.
 func TestTheExamplesReplay(t *testing.T) {
-	examples, err := filepath.Glob(filepath.Join("..", "trace", "testdata", "*.trace"))
-	if err != nil || len(examples) == 0 {
-		t.Fatalf("no examples: %v", err)
+	tests := map[string]struct {
+		change bool
+		reason string
+	}{
+		"simulated.trace": {true, v1alpha1.ReasonObjectiveMissed},
+		"real.trace":      {false, v1alpha1.ReasonBacklogDraining},
 	}
-	for _, path := range examples {
-		got := replayedDocument(t, nil, "--trace", path)
-		if got.Bottleneck.Type != string(v1alpha1.BottleneckClientRateLimit) || !got.Recommendation.Change || len(got.Curve) < 10 {
-			t.Errorf("%s: %s, %+v and %d settings, want a higher rate limit and a curve", path, got.Bottleneck.Type, got.Recommendation, len(got.Curve))
+	examples, err := filepath.Glob(filepath.Join("..", "trace", "testdata", "*.trace"))
+	if err != nil || len(examples) != len(tests) {
+		t.Fatalf("examples %v, %v, want %d", examples, err, len(tests))
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			got := replayedDocument(t, nil, "--trace", filepath.Join("..", "trace", "testdata", name))
+			if got.Bottleneck.Type != string(v1alpha1.BottleneckClientRateLimit) || len(got.Curve) < 10 {
+				t.Errorf("%s and %d settings, want the rate limit and a curve", got.Bottleneck.Type, len(got.Curve))
+			}
+			if r := got.Recommendation; r.Change != tt.change || r.Reason != tt.reason || len(r.Flags) != 4 || r.AddedCost != r.Cost-got.Running.Cost {
+				t.Errorf("recommendation = %+v, want change %t (%s), a setting, and what it adds to %d", r, tt.change, tt.reason, got.Running.Cost)
+			}
+			checkCurve(t, got)
+		})
+	}
+}
+
+func TestPlanOfATraceWithoutAnObjectiveSaysSo(t *testing.T) {
+	recorded, err := readRecording(filepath.Join("..", "trace", "testdata", "simulated.trace"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	recorded.Objective = tuner.Objective{}
+	var file bytes.Buffer
+	if err := trace.Write(&file, recorded); err != nil {
+		t.Fatal(err)
+	}
+	stdout, _, err := ran(t, file.Bytes(), "plan", "--trace", "-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	words := strings.Join(strings.Fields(stdout), " ")
+	for _, want := range []string{"Replayed from standard input", "the default objective, because none was recorded", "C chosen"} {
+		if !strings.Contains(words, want) {
+			t.Errorf("the plan lacks %q:\n%s", want, stdout)
 		}
 	}
 }

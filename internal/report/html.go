@@ -65,7 +65,7 @@ func (d *Plan) page() page {
 
 // origin says whose plan it is and where it comes from.
 func (d *Plan) origin() string {
-	text := "No policy was given: as one in mode " + d.Policy.Mode + " with generous bounds would."
+	text := "No policy given: " + d.stead()
 	if d.Policy.Name != "" {
 		text = "Policy " + d.Policy.Name + ", mode " + d.Policy.Mode + "."
 	}

@@ -42,6 +42,8 @@ type Recording struct {
 	Tool string `json:"tool,omitempty"`
 	// Version of kube-controller-manager that was recorded, if it was known.
 	Version string `json:"version,omitempty"`
+	// NoObjective says that none was recorded.
+	NoObjective bool `json:"noObjective,omitempty"`
 }
 
 // PolicyRef names a policy. A recording may be replayed without one: then Name is empty.
@@ -67,6 +69,18 @@ func (r *Recording) String() string {
 		text += " by endpoint-sync-operator " + r.Tool
 	}
 	return text + "."
+}
+
+// stead says what is planned for where no policy was given.
+func (d *Plan) stead() string {
+	text := "planned as for one in mode " + d.Policy.Mode + " with generous bounds, for "
+	switch {
+	case d.Trace == nil:
+		return text + "the objective below (--file gives another)."
+	case d.Trace.NoObjective:
+		return text + "the default objective, because none was recorded (--file gives another)."
+	}
+	return text + "the objective of the recording (--file gives another)."
 }
 
 // Condition is one condition of the policy's status.
@@ -231,7 +245,7 @@ func (p *printer) policy(d *Plan) {
 		p.wrapped("", d.Trace.String())
 	}
 	if d.Policy.Name == "" {
-		p.linef("%s, mode %s, for the objective of the recording.", p.style.Bold("No policy given: as one with generous bounds"), d.Policy.Mode)
+		p.wrapped("", p.style.Bold("No policy given")+": "+d.stead())
 		return
 	}
 	from := "the cluster"

@@ -196,6 +196,50 @@ func TestDocumentsAsTextAndJSON(t *testing.T) {
 	}
 }
 
+func TestAPlanThatHoldsSaysThatNothingIsChosen(t *testing.T) {
+	tests := map[string]struct {
+		change func(*Plan)
+		want   []string
+	}{
+		"a setting in view": {func(d *Plan) {
+			for i := range d.Curve {
+				d.Curve[i].InView, d.Curve[i].Chosen = d.Curve[i].Chosen, false
+			}
+		}, []string{"None is chosen (BacklogDraining); the setting in view is marked.", "V in view"}},
+		"no setting": {func(d *Plan) {
+			d.Recommendation.Flags, d.Recommendation.Uncapped = nil, nil
+			for i := range d.Curve {
+				d.Curve[i].Chosen, d.Curve[i].Uncapped = false, false
+			}
+		}, []string{"None is chosen (BacklogDraining).", "N now"}},
+		"no bounds": {func(d *Plan) {
+			d.Recommendation.Flags = nil
+			for i := range d.Curve {
+				d.Curve[i].Chosen = false
+			}
+		}, []string{"No flag has a bound", "WITHOUT BOUNDS", "U no bounds"}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			d := samplePlan()
+			d.Recommendation.Change, d.Recommendation.Reason = false, v1alpha1.ReasonBacklogDraining
+			tt.change(d)
+			var text bytes.Buffer
+			if err := d.Text(&text, Style{Width: 100}); err != nil {
+				t.Fatal(err)
+			}
+			for _, want := range tt.want {
+				if !strings.Contains(text.String(), want) {
+					t.Errorf("the text lacks %q:\n%s", want, text.String())
+				}
+			}
+			if page := pageOf(t, d); strings.Contains(text.String(), "C chosen") || strings.Contains(page, "chosen: ") || !strings.Contains(page, "None is chosen") {
+				t.Errorf("text or page say that a setting is chosen:\n%s", text.String())
+			}
+		})
+	}
+}
+
 func TestTextWithoutColorHasNoEscapes(t *testing.T) {
 	var plain, painted bytes.Buffer
 	for _, d := range []Document{&Measurement{Assess(incident())}, samplePlan()} {
