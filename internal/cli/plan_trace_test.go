@@ -231,7 +231,7 @@ func TestPlanOfATraceWithoutAnObjectiveSaysSo(t *testing.T) {
 	}
 	recorded.Objective = tuner.Objective{}
 	var file bytes.Buffer
-	if err := trace.Write(&file, recorded); err != nil {
+	if err = trace.Write(&file, recorded); err != nil {
 		t.Fatal(err)
 	}
 	stdout, _, err := ran(t, file.Bytes(), "plan", "--trace", "-")

@@ -59,6 +59,9 @@ type sign struct {
 	name  string
 }
 
+// classDecided is the style of the setting that the decision is about.
+const classDecided = "chosen"
+
 // signs are those of the marks that a point has, the one that is drawn first.
 func (c CurvePoint) signs() []sign {
 	var out []sign
@@ -66,8 +69,8 @@ func (c CurvePoint) signs() []sign {
 		has  bool
 		sign sign
 	}{
-		{c.Chosen, sign{"C", asciigraph.Magenta, "chosen", "chosen"}},
-		{c.InView, sign{"V", asciigraph.Magenta, "chosen", "in view"}},
+		{c.Chosen, sign{"C", asciigraph.Magenta, classDecided, "chosen"}},
+		{c.InView, sign{"V", asciigraph.Magenta, classDecided, "in view"}},
 		{c.Current, sign{"N", asciigraph.Yellow, "now", "now"}},
 		{c.Uncapped, sign{"U", asciigraph.Default, "uncapped", "no bounds"}},
 	} {
