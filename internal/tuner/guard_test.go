@@ -33,12 +33,10 @@ var guardStart = time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC)
 
 func newAPIServer() *apiServer {
 	s := &apiServer{now: ServerSample{Time: guardStart, ProcessStart: guardStart.Add(-time.Hour)}}
-	for _, bound := range []time.Duration{
-		5, 25, 50, 100, 200, 400, 600, 800, 1000, 1250, 1500, 2000, 5000, math.MaxInt64 / time.Millisecond,
-	} {
-		bound *= time.Millisecond
-		if bound > time.Hour {
-			bound = math.MaxInt64
+	for _, ms := range []int64{5, 25, 50, 100, 200, 400, 600, 800, 1000, 1250, 1500, 2000, 5000, math.MaxInt64} {
+		bound := time.Duration(math.MaxInt64)
+		if ms < math.MaxInt64 {
+			bound = time.Duration(ms) * time.Millisecond
 		}
 		s.now.WriteBuckets = append(s.now.WriteBuckets, Bucket{Bound: bound, Count: 1000})
 		s.now.EtcdBuckets = append(s.now.EtcdBuckets, Bucket{Bound: bound, Count: 1000})
@@ -375,7 +373,8 @@ func TestCeiling(t *testing.T) {
 		"the middle of what ran and harm": {[]Revision{raised}, time.Hour, want},
 		"a day later none":                {[]Revision{raised}, ceilingLife, v1alpha1.Flags{}},
 		"the lowest of several": {
-			[]Revision{raised, with(func(r *Revision) { r.To.KubeAPIQPS = 80 })}, time.Hour,
+			[]Revision{raised, with(func(r *Revision) { r.To.KubeAPIQPS = 80 })},
+			time.Hour,
 			v1alpha1.Flags{KubeAPIQPS: 40, KubeAPIBurst: 120, ConcurrentEndpointSyncs: 5},
 		},
 		"judged is when it was decided, where nothing else is known": {
