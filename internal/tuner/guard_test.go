@@ -133,6 +133,30 @@ func TestGuard(t *testing.T) {
 	}
 }
 
+func TestWhatIsSlowOnlyForAMomentStopsNothing(t *testing.T) {
+	storm, stalled := fine(), fine()
+	storm.writes, storm.write, storm.etcd = 320, 1500*time.Millisecond, 190*time.Millisecond
+	stalled.etcd = 190 * time.Millisecond
+	tests := map[string]struct {
+		samples *apiServer
+		want    bool
+	}{
+		"the writes that make an incident": {newAPIServer().run(time.Minute, health{}).run(5*time.Second, storm).run(25*time.Second, fine()), false},
+		"the same, looked at at once":      {newAPIServer().run(time.Minute, health{}).run(5*time.Second, storm), true},
+		"the same, and no end":             {newAPIServer().run(time.Minute, health{}).run(30*time.Second, storm), true},
+		"a moment in the middle":           {newAPIServer().run(15*time.Second, fine()).run(10*time.Second, stalled).run(15*time.Second, fine()), false},
+		"since the incident began":         {newAPIServer().run(time.Minute, health{writes: 20}).run(10*time.Second, stalled), true},
+		"half of the time":                 {newAPIServer().run(15*time.Second, fine()).run(15*time.Second, stalled), true},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			if got := Guard(tt.samples.evidence(), defaultGuardrails()); got.Breached != tt.want {
+				t.Errorf("Guard() = breached %t (%s), want %t", got.Breached, got.Message, tt.want)
+			}
+		})
+	}
+}
+
 func TestGuardDoesNotRestOnOldSamples(t *testing.T) {
 	s := newAPIServer().run(time.Minute, fine())
 	e := s.evidence()
