@@ -71,13 +71,13 @@ func Run(ctx context.Context, cfg *rest.Config, opts Options) error {
 		return err
 	}
 	signals := newSignalLog(tracker, opts.Clock)
-	if err := mgr.AddReadyzCheck("measuring", measuring(feed)); err != nil {
+	if err = mgr.AddReadyzCheck("measuring", measuring(feed)); err != nil {
 		return fmt.Errorf("add a readiness check: %w", err)
 	}
-	if err := mgr.Add(feed); err != nil {
+	if err = mgr.Add(feed); err != nil {
 		return fmt.Errorf("add the endpoint watches: %w", err)
 	}
-	if err := mgr.Add(&signalFeed{cache: mgr.GetCache(), log: signals}); err != nil {
+	if err = mgr.Add(&signalFeed{cache: mgr.GetCache(), log: signals}); err != nil {
 		return fmt.Errorf("add the node watch: %w", err)
 	}
 	server, err := newServerFeed(cfg, mgr, tracker, figures, opts.Clock)

@@ -290,5 +290,5 @@ func (w written) number() (value int32, known bool) {
 		return usual[max(i, 0)].Value, i >= 0
 	}
 	n, err := strconv.ParseInt(w.Value, 10, 32)
-	return int32(n), err == nil //nolint:gosec // parsed as 32 bits
+	return int32(n), err == nil
 }

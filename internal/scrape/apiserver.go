@@ -141,8 +141,8 @@ func (s *sieve) Read(p []byte) (int, error) {
 // matters says whether a line may be one of those that are read. It may say so of too many.
 func matters(line []byte) bool {
 	name := line
-	if rest, described := bytes.CutPrefix(line, []byte("# TYPE ")); described {
-		name = rest
+	if header, described := bytes.CutPrefix(line, []byte("# TYPE ")); described {
+		name = header
 	} else if line[0] == '#' {
 		return false
 	}
@@ -150,9 +150,14 @@ func matters(line []byte) bool {
 		name string
 		any  []string // empty: all lines
 	}{
-		{serverWrites, writeVerbs()}, {serverSLI, writeVerbs()}, {serverRequests, nil},
-		{serverQueued, []string{ours}}, {serverRejected, []string{ours}}, {serverWaits, []string{ours}},
-		{serverEtcd, etcdWrites()}, {serverStart, nil},
+		{serverWrites, writeVerbs()},
+		{serverSLI, writeVerbs()},
+		{serverRequests, nil},
+		{serverQueued, []string{ours}},
+		{serverRejected, []string{ours}},
+		{serverWaits, []string{ours}},
+		{serverEtcd, etcdWrites()},
+		{serverStart, nil},
 	} {
 		if !bytes.HasPrefix(name, []byte(family.name)) {
 			continue

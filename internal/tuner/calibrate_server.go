@@ -61,10 +61,10 @@ func busiestServer(e Evidence) contention {
 
 // activeWithin is for how long, between two times, changes came about or were published.
 func activeWithin(d lag.Demand, from, to time.Duration) time.Duration {
-	slots := map[time.Duration]bool{}
+	slots := map[int64]bool{}
 	note := func(at time.Duration) {
 		if at >= from && at < to {
-			slots[at/activeSlot] = true
+			slots[int64(at/activeSlot)] = true
 		}
 	}
 	for _, c := range d.Changes {

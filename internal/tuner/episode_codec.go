@@ -112,7 +112,9 @@ func DecodeBook(packed []byte) ([]Episode, error) {
 const kindClasses = 4
 
 // classOfKind are the classes that a book tells apart, see kept; directionOfKind the directions.
-func classOfKind() [kindClasses]lag.Class { return [...]lag.Class{0, lag.Closed, lag.Superseded, lag.NotNeeded} }
+func classOfKind() [kindClasses]lag.Class {
+	return [...]lag.Class{0, lag.Closed, lag.Superseded, lag.NotNeeded}
+}
 
 func directionOfKind() [2]lag.Direction {
 	return [...]lag.Direction{lag.DirectionAddition, lag.DirectionRemoval}

@@ -113,7 +113,7 @@ func Judge(r Revision, e Evidence, o Objective) (Effect, time.Duration) {
 	}
 	fell := func(late, before time.Duration) bool { return float64(late) <= (1-worthwhile)*float64(before) }
 	if quantile.LowerBound { // It may still rise.
-		if late, known := withoutBacklog(r, e, o); known && comparable(r, load) && !fell(late, r.Before) {
+		if late, known := withoutBacklog(r, e, o); known && likeFor(r, load) && !fell(late, r.Before) {
 			return EffectNone, quantile.Value
 		}
 		return EffectPending, 0
@@ -125,14 +125,14 @@ func Judge(r Revision, e Evidence, o Objective) (Effect, time.Duration) {
 	case trusted:
 		return EffectNone, quantile.Value
 	}
-	if late, known := withoutBacklog(r, e, o); known && comparable(r, load) && !fell(late, r.Before) {
+	if late, known := withoutBacklog(r, e, o); known && likeFor(r, load) && !fell(late, r.Before) {
 		return EffectNone, quantile.Value
 	}
 	return EffectPending, 0
 }
 
-// comparable reports whether a lag under the load that did not fall speaks against the revision.
-func comparable(r Revision, load Workload) bool { return r.Before > 0 && !load.exceeds(r.Workload) }
+// likeFor reports whether a lag under the load that did not fall speaks against the revision.
+func likeFor(r Revision, load Workload) bool { return r.Before > 0 && !load.exceeds(r.Workload) }
 
 // withoutBacklog is the lag at the objective's percentile of the changes that did not queue behind what piled up in the
 // hand-over, which is no fault of the new flags: where Pods were changing when the revision was committed, those of the
