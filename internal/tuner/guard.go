@@ -130,7 +130,7 @@ func whileWriting(intervals []serverInterval) []serverInterval {
 // lasting lists the limits that are exceeded in all of the intervals, newest first, and in parts of them that make up half
 // of their time. Where they are too short to have parts, the whole speaks.
 func (g Guardrails) lasting(intervals []serverInterval) []Breach {
-	exceeded := map[Limit]time.Duration{}
+	exceeded := make(map[Limit]time.Duration)
 	var span time.Duration
 	for parts := intervals; len(parts) > 0; {
 		n, part := 0, Load{}
@@ -152,7 +152,7 @@ func (g Guardrails) lasting(intervals []serverInterval) []Breach {
 
 // exceeded is the set of limits that a load is beyond.
 func (g Guardrails) exceeded(l Load) map[Limit]bool {
-	out := map[Limit]bool{}
+	out := make(map[Limit]bool)
 	for _, b := range g.breaches(l) {
 		out[b.Limit] = true
 	}

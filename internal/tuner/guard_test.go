@@ -142,7 +142,7 @@ func TestWhatIsSlowOnlyForAMomentStopsNothing(t *testing.T) {
 		want    bool
 	}{
 		"the writes that make an incident": {newAPIServer().run(time.Minute, health{}).run(5*time.Second, storm).run(25*time.Second, fine()), false},
-		"the same, looked at at once":      {newAPIServer().run(time.Minute, health{}).run(5*time.Second, storm), true},
+		"the same, seen at once":           {newAPIServer().run(time.Minute, health{}).run(5*time.Second, storm), true},
 		"the same, and no end":             {newAPIServer().run(time.Minute, health{}).run(30*time.Second, storm), true},
 		"a moment in the middle":           {newAPIServer().run(15*time.Second, fine()).run(10*time.Second, stalled).run(15*time.Second, fine()), false},
 		"since the incident began":         {newAPIServer().run(time.Minute, health{writes: 20}).run(10*time.Second, stalled), true},
