@@ -1,6 +1,7 @@
 package tuner
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -14,9 +15,10 @@ const (
 	// such windows in a row are beyond after a change undoes it.
 	guardWindow = 30 * time.Second
 
-	// busyFor is how much time must have been seen in which most endpoints were written for its percentiles to count: one
-	// slow second of a disk is no reason to leave an objective missed.
-	busyFor = 5 * time.Second
+	// guardChunk is the shortest time of which a p99 is taken to tell a server that is slow from one that stood still once,
+	// or was swamped for a moment by what made the incident: a limit must be exceeded for half of a window. It is the pace
+	// of the scrapes in an incident. etcd's alerts ask for persistence as well (for: 10m).
+	guardChunk = 5 * time.Second
 
 	// guardReach is how far back is looked for requests enough.
 	guardReach = 10 * time.Minute
@@ -55,27 +57,27 @@ type Standing struct {
 }
 
 // Guard says whether the API server bears a raise: what is refused, how long writes take, how long they wait in the queue
-// of their priority level, and how long etcd takes for its part, lately and in the time of the last
-// ten minutes in which most endpoints were written. Where nothing is known of it, only guardrails that are required stand
-// in the way.
+// of their priority level, and how long etcd takes for its part, lately and in the half minute of the last ten minutes in
+// which most endpoints were written. What is exceeded for less than half of such a time is over, and stands in nobody's
+// way. Where nothing is known, only guardrails that are required do.
 func Guard(e Evidence, g Guardrails) Standing {
 	intervals := serverIntervals(e.Server)
 	s := Standing{}
-	if lately := newest(intervals, guardWindow); len(lately) > 0 && e.Now.Sub(lately[0].to.Time) <= guardAge {
+	lately := newest(intervals, guardWindow)
+	if len(lately) > 0 && e.Now.Sub(lately[0].to.Time) > guardAge {
+		lately = nil
+	}
+	if len(lately) > 0 {
 		s.Now = loadOf(lately)
 		s.Known = s.Now.Writes >= enough && s.Now.Requests >= enough
 	}
-	busy := loadOf(whileWriting(slices.DeleteFunc(intervals, func(i serverInterval) bool {
-		return e.Now.Sub(i.to.Time) > guardReach
-	})))
-	if busy.Span >= busyFor {
-		s.Busy = busy
-	}
+	busiest := whileWriting(slices.DeleteFunc(intervals, func(i serverInterval) bool { return e.Now.Sub(i.to.Time) > guardReach }))
+	s.Busy = loadOf(busiest)
 	for _, at := range []struct {
 		when string
-		load Load
-	}{{"", s.Now}, {" while endpoints were written", s.Busy}} {
-		if breaches := g.breaches(at.load); len(breaches) > 0 {
+		seen []serverInterval
+	}{{"", lately}, {" while endpoints were written", busiest}} {
+		if breaches := g.lasting(at.seen); len(breaches) > 0 {
 			s.Breached, s.Reason = true, v1alpha1.ReasonGuardrailBreached
 			s.Message = "the API server would not bear more" + at.when + ": " + breaches[0].Message
 			return s
@@ -109,16 +111,52 @@ func newest(intervals []serverInterval, atLeast time.Duration) []serverInterval 
 	return out
 }
 
-// whileWriting returns the intervals in which endpoints were written at half the highest rate or more.
+// whileWriting returns the intervals in which most endpoints were written, newest first: those of the highest rates that
+// make up a window, and of less than one a second none.
 func whileWriting(intervals []serverInterval) []serverInterval {
-	var highest float64
-	for _, i := range intervals {
-		highest = max(highest, i.endpointRate())
+	byRate := slices.SortedStableFunc(slices.Values(intervals), func(a, b serverInterval) int {
+		return cmp.Compare(b.endpointRate(), a.endpointRate())
+	})
+	var span time.Duration
+	n := 0
+	for n < len(byRate) && span < guardWindow && byRate[n].endpointRate() >= 1 {
+		span += byRate[n].span()
+		n++
 	}
-	if highest < 1 {
-		return nil
+	slices.SortStableFunc(byRate[:n], func(a, b serverInterval) int { return b.to.Time.Compare(a.to.Time) })
+	return byRate[:n]
+}
+
+// lasting lists the limits that are exceeded in all of the intervals, newest first, and in parts of them that make up half
+// of their time. Where they are too short to have parts, the whole speaks.
+func (g Guardrails) lasting(intervals []serverInterval) []Breach {
+	exceeded := make(map[Limit]time.Duration)
+	var span time.Duration
+	for parts := intervals; len(parts) > 0; {
+		n, part := 0, Load{}
+		for n < len(parts) && (part.Span < guardChunk-guardChunk/6 || part.Writes < enough) {
+			part.add(parts[n])
+			n++
+		}
+		if part.Writes < enough && span > 0 {
+			break // The rest says nothing by itself.
+		}
+		span += part.Span
+		for limit := range g.exceeded(loadOf(parts[:n])) {
+			exceeded[limit] += part.Span
+		}
+		parts = parts[n:]
 	}
-	return slices.DeleteFunc(slices.Clone(intervals), func(i serverInterval) bool { return i.endpointRate() < highest/2 })
+	return slices.DeleteFunc(g.breaches(loadOf(intervals)), func(b Breach) bool { return 2*exceeded[b.Limit] < span })
+}
+
+// exceeded is the set of limits that a load is beyond.
+func (g Guardrails) exceeded(l Load) map[Limit]bool {
+	out := make(map[Limit]bool)
+	for _, b := range g.breaches(l) {
+		out[b.Limit] = true
+	}
+	return out
 }
 
 // Limit is one of the limits on the API server's health.

@@ -33,10 +33,10 @@ var guardStart = time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC)
 
 func newAPIServer() *apiServer {
 	s := &apiServer{now: ServerSample{Time: guardStart, ProcessStart: guardStart.Add(-time.Hour)}}
-	for _, milliseconds := range []int64{5, 25, 50, 100, 200, 400, 600, 800, 1000, 1250, 1500, 2000, 5000, 0} {
-		bound := time.Duration(milliseconds) * time.Millisecond
-		if bound == 0 {
-			bound = math.MaxInt64
+	for _, ms := range []int64{5, 25, 50, 100, 200, 400, 600, 800, 1000, 1250, 1500, 2000, 5000, math.MaxInt64} {
+		bound := time.Duration(math.MaxInt64)
+		if ms < math.MaxInt64 {
+			bound = time.Duration(ms) * time.Millisecond
 		}
 		s.now.WriteBuckets = append(s.now.WriteBuckets, Bucket{Bound: bound, Count: 1000})
 		s.now.EtcdBuckets = append(s.now.EtcdBuckets, Bucket{Bound: bound, Count: 1000})
@@ -128,6 +128,30 @@ func TestGuard(t *testing.T) {
 			}
 			if (got.Reason == "") != (got.Message == "") {
 				t.Errorf("Guard() has reason %q and message %q", got.Reason, got.Message)
+			}
+		})
+	}
+}
+
+func TestWhatIsSlowOnlyForAMomentStopsNothing(t *testing.T) {
+	storm, stalled := fine(), fine()
+	storm.writes, storm.write, storm.etcd = 320, 1500*time.Millisecond, 190*time.Millisecond
+	stalled.etcd = 190 * time.Millisecond
+	tests := map[string]struct {
+		samples *apiServer
+		want    bool
+	}{
+		"the writes that make an incident": {newAPIServer().run(time.Minute, health{}).run(5*time.Second, storm).run(25*time.Second, fine()), false},
+		"the same, seen at once":           {newAPIServer().run(time.Minute, health{}).run(5*time.Second, storm), true},
+		"the same, and no end":             {newAPIServer().run(time.Minute, health{}).run(30*time.Second, storm), true},
+		"a moment in the middle":           {newAPIServer().run(15*time.Second, fine()).run(10*time.Second, stalled).run(15*time.Second, fine()), false},
+		"since the incident began":         {newAPIServer().run(time.Minute, health{writes: 20}).run(10*time.Second, stalled), true},
+		"half of the time":                 {newAPIServer().run(15*time.Second, fine()).run(15*time.Second, stalled), true},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			if got := Guard(tt.samples.evidence(), defaultGuardrails()); got.Breached != tt.want {
+				t.Errorf("Guard() = breached %t (%s), want %t", got.Breached, got.Message, tt.want)
 			}
 		})
 	}
@@ -377,9 +401,9 @@ func TestCeiling(t *testing.T) {
 			time.Hour,
 			v1alpha1.Flags{KubeAPIQPS: 40, KubeAPIBurst: 120, ConcurrentEndpointSyncs: 5},
 		},
-		"judged is when it was decided, where nothing else is known": {[]Revision{with(func(r *Revision) {
-			r.Judged, r.Decided = time.Time{}, guardStart
-		})}, time.Hour, want},
+		"judged is when it was decided, where nothing else is known": {
+			[]Revision{with(func(r *Revision) { r.Judged, r.Decided = time.Time{}, guardStart })}, time.Hour, want,
+		},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
