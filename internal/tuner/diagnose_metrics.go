@@ -117,13 +117,17 @@ func (u *usage) add(a, b Sample, workers int64) {
 
 // plausible reports whether two scrapes of one process fit together.
 func plausible(a, b Sample) bool {
-	const slack = 50 * time.Millisecond // sums are rounded to milliseconds
+	// Sums are rounded to milliseconds, and a wait is counted when it ends, but the request with its answer: those that are
+	// under way at the later scrape have waited for longer than they took.
+	const rounding, underWay = 50 * time.Millisecond, 0.25
+	waited := b.LimiterWait - a.LimiterWait
+	slack := rounding + time.Duration(underWay*float64(waited))
 	grew := func(a, b QueueSample) bool {
 		return b.Syncs >= a.Syncs && b.Wait >= a.Wait && b.Work >= a.Work && b.Depth >= 0
 	}
 	return grew(a.Endpoints, b.Endpoints) && grew(a.EndpointSlices, b.EndpointSlices) &&
 		b.StaleSyncs >= a.StaleSyncs && b.FailedSyncs >= a.FailedSyncs &&
-		b.LimiterWait >= a.LimiterWait && b.RequestTime-a.RequestTime+slack >= b.LimiterWait-a.LimiterWait
+		waited >= 0 && b.RequestTime-a.RequestTime+slack >= waited
 }
 
 // publications is how many writes of the endpoint controllers were seen in a time: each Service, in each API, at most

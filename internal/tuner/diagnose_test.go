@@ -159,3 +159,17 @@ func columns(matrix map[v1alpha1.BottleneckType]map[v1alpha1.BottleneckType]int)
 	slices.Sort(all)
 	return slices.Compact(all)
 }
+
+func TestAWaitIsCountedBeforeItsRequestIs(t *testing.T) {
+	before := Sample{Time: start, ProcessStart: start}
+	after := before
+	// As two scrapes of a v1.37.2 had it that came within a second of each other.
+	after.LimiterWait, after.RequestTime = 3878*time.Millisecond, 3741*time.Millisecond
+	if !plausible(before, after) {
+		t.Error("waits that are counted before their requests are do not fit together, want them to")
+	}
+	after.RequestTime /= 3
+	if plausible(before, after) {
+		t.Error("writes that waited for three times as long as they took fit together, want them not to")
+	}
+}
