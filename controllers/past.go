@@ -26,7 +26,7 @@ func pastOf(s Situation) []tuner.Revision {
 	for _, e := range s.Policy.Status.History {
 		r := tuner.Revision{
 			Number: e.Revision, From: e.From, To: e.To, Decided: e.Time.Time, Version: e.KCMVersion, Cause: e.Bottleneck,
-			Purpose: purposeFrom(e.Purpose), Effect: tuner.Effect(e.Effect), Judged: e.Judged.Time, Met: e.Met.Time, Harm: e.Harm,
+			Purpose: purposeFrom(e.Purpose), Effect: tuner.Effect(e.Effect), Judged: e.JudgedTime.Time, Met: e.MetTime.Time, Harm: e.Harm,
 			Workload:    tuner.Workload{Changes: int(value(e.Load.Changes)), Peak: int(value(e.Load.Peak))},
 			SpecChanged: e.PolicyGeneration != 0 && e.PolicyGeneration != s.Policy.Generation,
 		}
@@ -75,12 +75,12 @@ func judged(e *v1alpha1.HistoryEntry, past []tuner.Revision) {
 		return
 	}
 	r := past[i]
-	if e.Met.IsZero() && !r.Met.IsZero() {
-		e.Met = metav1.NewTime(r.Met)
+	if e.MetTime.IsZero() && !r.Met.IsZero() {
+		e.MetTime = metav1.NewTime(r.Met)
 	}
 	if v1alpha1.Effect(r.Effect) == e.Effect {
 		return
 	}
 	e.Effect, e.AchievedLag, e.Harm = v1alpha1.Effect(r.Effect), duration(r.Achieved), bounded(r.Harm)
-	e.Judged = metav1.NewTime(r.Judged)
+	e.JudgedTime = metav1.NewTime(r.Judged)
 }

@@ -65,7 +65,7 @@ func TestAChangeThatDoesNotHelpIsUndoneAndRemembered(t *testing.T) {
 	if len(history) != 2 || history[0].Purpose != v1alpha1.PurposeUndo || history[1].Purpose != v1alpha1.PurposeRaise {
 		t.Fatalf("history %+v, want a raise and its undoing", history)
 	}
-	if h := history[1]; h.Effect != v1alpha1.EffectNoGain || h.AchievedLag == "" || h.Judged.IsZero() ||
+	if h := history[1]; h.Effect != v1alpha1.EffectNoGain || h.AchievedLag == "" || h.JudgedTime.IsZero() ||
 		h.KCMVersion != "v1.37.2" || h.PolicyGeneration != 1 || value(h.Load.Changes) != 1000 {
 		t.Errorf("history %+v, want the judgement with what it rests on", h)
 	}
@@ -111,7 +111,7 @@ func TestPastOfHistory(t *testing.T) {
 			Revision: 2, Time: decided, From: from, To: to, Purpose: v1alpha1.PurposeRaise, PolicyGeneration: 1, KCMVersion: "v1.37.2",
 			Bottleneck: v1alpha1.BottleneckWorkers, MeasuredLag: "43s", PredictedLag: "1.5s", AchievedLag: "2s",
 			Load:   v1alpha1.Load{Changes: new(int64(1000)), Peak: new(int64(900))},
-			Effect: v1alpha1.EffectHarmed, Harm: "p99 is 3s", Judged: judged, Met: judged, Outcome: v1alpha1.OutcomeCommitted,
+			Effect: v1alpha1.EffectHarmed, Harm: "p99 is 3s", JudgedTime: judged, MetTime: judged, Outcome: v1alpha1.OutcomeCommitted,
 		},
 		{Revision: 1, Time: decided, From: from, To: to, Outcome: v1alpha1.OutcomeRolledBack},
 	}

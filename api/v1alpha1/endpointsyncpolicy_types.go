@@ -669,14 +669,14 @@ type HistoryEntry struct {
 	// +kubebuilder:validation:MaxLength=1024
 	Harm string `json:"harm,omitempty"`
 
-	// judged is when the effect was settled. A failed setting is not tried again for 24 hours from then, unless the
+	// judgedTime is when the effect was settled. A failed setting is not tried again for 24 hours from then, unless the
 	// policy's spec or the version of kube-controller-manager changes.
 	// +optional
-	Judged metav1.Time `json:"judged,omitempty,omitzero"`
+	JudgedTime metav1.Time `json:"judgedTime,omitempty,omitzero"`
 
-	// met is when the objective was first met after the change, at a load like that before it.
+	// metTime is when the objective was first met after the change, at a load like that before it.
 	// +optional
-	Met metav1.Time `json:"met,omitempty,omitzero"`
+	MetTime metav1.Time `json:"metTime,omitempty,omitzero"`
 
 	// before is the lag that the change was decided on.
 	// +optional

@@ -432,8 +432,8 @@ func (in *HistoryEntry) DeepCopyInto(out *HistoryEntry) {
 	out.From = in.From
 	out.To = in.To
 	in.Load.DeepCopyInto(&out.Load)
-	in.Judged.DeepCopyInto(&out.Judged)
-	in.Met.DeepCopyInto(&out.Met)
+	in.JudgedTime.DeepCopyInto(&out.JudgedTime)
+	in.MetTime.DeepCopyInto(&out.MetTime)
 	if in.Before != nil {
 		in, out := &in.Before, &out.Before
 		*out = make([]Lag, len(*in))
