@@ -62,7 +62,7 @@ bench-sweep: build ## hold the chosen setting against the cheapest of a grid (up
 	cd hack/lab && go run . sweep --operator $(OPERATOR) --out $(ROOT)/out/sweep
 
 .PHONY: simulate
-simulate: ## play the deciding code in 1,500 simulated clusters, beside rivals and an oracle (15 minutes); results in out/simulate
+simulate: ## play the deciding code in 1,500 simulated clusters, beside rivals and an oracle (20 minutes); results in out/simulate
 	go run ./hack/simulate --out $(ROOT)/out/simulate
 
 .PHONY: accuracy
