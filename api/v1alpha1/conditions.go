@@ -44,6 +44,8 @@ const (
 	ReasonNodeNotReporting    = "NodeNotReporting"
 	ReasonBoundReached        = "BoundReached"
 	ReasonNoLeader            = "NoLeader"
+	ReasonVersionSkew         = "VersionSkew"
+	ReasonDrifted             = "Drifted"
 
 	// Why the policy is stalled: a person has to act.
 	ReasonConflict            = "Conflict"
@@ -53,6 +55,8 @@ const (
 	ReasonRolledBack          = "RolledBack"
 	ReasonRefused             = "Refused"
 	ReasonRollbackFailed      = "RollbackFailed"
+	ReasonContended           = "Contended"
+	ReasonRolloutAbandoned    = "RolloutAbandoned"
 
 	// Why an agent refused or rolled back.
 	ReasonUnsupportedManifest = "UnsupportedManifest"
