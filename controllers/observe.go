@@ -68,8 +68,9 @@ func (r *PolicyReconciler) fleet(ctx context.Context) ([]v1alpha1.EndpointSyncPo
 	if err := r.Client.List(ctx, &nodes); err != nil {
 		return nil, nil, fmt.Errorf("list EndpointSyncNodes: %w", err)
 	}
-	slices.SortFunc(nodes.Items, func(a, b v1alpha1.EndpointSyncNode) int { return cmp.Compare(a.Name, b.Name) })
-	return policies, nodes.Items, nil
+	all := nodes.Nodes()
+	slices.SortFunc(all, func(a, b v1alpha1.EndpointSyncNode) int { return cmp.Compare(a.Name, b.Name) })
+	return policies, all, nil
 }
 
 // PoliciesByAge returns all policies, the one in charge first: the oldest, by name if two are equally old.

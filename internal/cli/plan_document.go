@@ -79,7 +79,7 @@ func policyRef(p v1alpha1.EndpointSyncPolicy) report.PolicyRef {
 func stepOf(c controllers.Conclusion, nodes []v1alpha1.EndpointSyncNode) report.Step {
 	step := report.Step{
 		Kind: string(c.Step.Kind), Node: c.Step.Node, Revision: c.Step.Revision,
-		Reason: c.Step.Reason, Message: report.Clean(c.Step.Message), Flags: report.FlagsOf(c.Target.Flags),
+		Reason: c.Step.Reason, Message: report.Clean(c.Step.Message), Flags: report.FlagsOf(c.Plan.Target.Flags),
 	}
 	if c.Stalled != "" && step.Kind == "" {
 		step.Kind, step.Reason, step.Message = string(rollout.Hold), c.Stalled, report.Clean(c.Message)
@@ -88,7 +88,7 @@ func stepOf(c controllers.Conclusion, nodes []v1alpha1.EndpointSyncNode) report.
 		return step
 	}
 	for _, n := range nodes {
-		if !c.Target.Flags.Within(n.Status.Running) {
+		if !c.Plan.Target.Flags.Within(n.Status.Running) {
 			step.Restarts++
 		}
 	}

@@ -118,6 +118,11 @@ type Step struct {
 	Again    time.Duration
 }
 
+// Same says whether two steps do the same to the same node, whatever they say about it.
+func (s Step) Same(other Step) bool {
+	return s.Kind == other.Kind && s.Node == other.Node && s.Revision == other.Revision
+}
+
 // Next returns the next step towards the target. At most one node is in flight at any time; standbys come first and
 // the leader last, so that a rollout costs one hand-over; nothing starts while a node is unhealthy, unknown, or has
 // rejected the target. Restoring, and any other step back, is not held up by the cooldown or the restart budget.
