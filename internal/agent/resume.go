@@ -34,10 +34,8 @@ func (a *Agent) resume(ctx context.Context) {
 		a.rollBack(ctx, at, verdict{Reason: v1alpha1.ReasonManifestAbsent, Message: "the manifest was " + string(at) + " in the middle of the change"})
 	case remedyProveOld:
 		a.proveOld(ctx)
-	case remedyUndone:
-		a.endWith(v1alpha1.OutcomeRolledBack, v1alpha1.ReasonConflictingEdit, "somebody else put the old manifest back")
 	case remedyYield:
-		a.yield()
+		a.displaced(at)
 	case remedyHold:
 		why := asFailure(fmt.Errorf("read the manifest of the open change: %w", err))
 		a.view.update(func(s *sight) { s.Manifest = why })

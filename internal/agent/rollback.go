@@ -98,17 +98,11 @@ func (a *Agent) proveOld(ctx context.Context) {
 	}
 }
 
-// displaced ends a change whose manifest somebody else has changed while the agent was running.
+// displaced ends a change in the middle of which somebody else changed the manifest, and leaves it to them.
 func (a *Agent) displaced(at found) {
+	message := "somebody else changed or removed the manifest in the middle of the change; it is theirs now and is left as it is"
 	if at == foundH0 {
-		a.endWith(v1alpha1.OutcomeRolledBack, v1alpha1.ReasonConflictingEdit, "somebody else put the old manifest back")
-		return
+		message = "somebody else put the old manifest back in the middle of the change"
 	}
-	a.yield()
-}
-
-// yield leaves the manifest to whoever changed it.
-func (a *Agent) yield() {
-	a.endWith(v1alpha1.OutcomeRollbackFailed, v1alpha1.ReasonConflictingEdit,
-		"somebody else changed or removed the manifest in the middle of the change; it is theirs now and is left as it is")
+	a.endWith(v1alpha1.OutcomeDisplaced, v1alpha1.ReasonConflictingEdit, message)
 }

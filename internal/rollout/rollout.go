@@ -182,7 +182,7 @@ func rejected(p Plan, now time.Time) (Step, bool) {
 // patience is how long a node's last outcome stops the rollout.
 func (p Plan) patience(n Node) time.Duration {
 	switch n.Outcome {
-	case v1alpha1.OutcomeRefused:
+	case v1alpha1.OutcomeRefused, v1alpha1.OutcomeDisplaced:
 		return p.RetryAfter
 	case v1alpha1.OutcomeRolledBack:
 		if n.Reason == v1alpha1.ReasonInconclusive || n.Reason == v1alpha1.ReasonNotPickedUp {
