@@ -74,6 +74,7 @@ const (
 	ReasonRateLimited         = "RateLimited"
 	ReasonJournalUnreadable   = "JournalUnreadable"
 	ReasonNotIsolated         = "NotIsolated"
+	ReasonContended           = "Contended"
 	ReasonCrashLooping        = "CrashLooping"
 	ReasonNeverStarted        = "NeverStarted"
 	ReasonNotPickedUp         = "NotPickedUp"

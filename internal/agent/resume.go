@@ -74,16 +74,12 @@ func (a *Agent) resumeProof(ctx context.Context) {
 		a.logIf(dir.removeTemps(j.Change.oldFile()), "cannot remove what the change left")
 		a.logIf(dir.Close(), "cannot close the manifests directory")
 	}
-	fresh := j.LastChange.BootID != now.BootID
-	if j.Phase == phaseIntent || fresh {
-		if j.Phase == phaseIntent {
-			j.Restarts = prepend(j.Restarts, metaTime(j.Change.Began.Wall), maxRestarts)
-			j.LastChange = j.Change.Began
-		}
-		if j.Phase = phaseApplied; fresh {
-			j.LastChange, j.Change.Old, j.Change.OldUp, j.Change.Led = now, process{}, false, false
-		}
-		a.logIf(a.save(j), "cannot save the journal")
+	if j.Phase == phaseIntent { // the crash came between the rename and the journal
+		j = j.swapped(j.Change.Began)
 	}
+	if j.LastChange.BootID != now.BootID {
+		j.LastChange, j.Change.Old, j.Change.OldUp, j.Change.Led = now, process{}, false, false
+	}
+	a.logIf(a.save(j), "cannot save the journal")
 	a.proveNew(ctx)
 }
