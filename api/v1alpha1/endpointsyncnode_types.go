@@ -127,6 +127,11 @@ type EndpointSyncNodeStatus struct {
 	// +kubebuilder:validation:MaxLength=64
 	ManifestHash string `json:"manifestHash,omitempty"`
 
+	// manifestChangeTime is when the agent last saw the manifest's bytes change, whoever changed them; after a start of
+	// the agent, when its file was last changed or put in place. It does not go back while the agent runs.
+	// +optional
+	ManifestChangeTime metav1.Time `json:"manifestChangeTime,omitempty,omitzero"`
+
 	// healthy says whether kube-controller-manager answers healthz.
 	// +optional
 	Healthy *bool `json:"healthy,omitempty"`

@@ -140,7 +140,7 @@ func (a *Agent) originalsAfter(j journal, outcome v1alpha1.Outcome) []written {
 // stillOurs returns the flags that a change has replaced and that have the change's value in the manifest now. Of one
 // that cannot be read all are taken to have it.
 func (a *Agent) stillOurs(c change) []written {
-	at, now, _ := a.place.look(c)
+	at, now, _ := a.look(c)
 	if at == foundAbsent {
 		return nil
 	}

@@ -44,12 +44,12 @@ func (a *Agent) resume(ctx context.Context) {
 
 // settled looks at the manifest, twice if what it finds may be a moment in somebody else's work.
 func (a *Agent) settled(ctx context.Context, c change) (found, error) {
-	at, _, err := a.place.look(c)
+	at, _, err := a.look(c)
 	if at == foundH0 || at == foundH1 {
 		return at, err
 	}
 	if a.wait(ctx, settleTime, nil) {
-		at, _, err = a.place.look(c)
+		at, _, err = a.look(c)
 	}
 	return at, err
 }

@@ -41,7 +41,7 @@ func (a *Agent) putOldBack(ctx context.Context, at found) {
 		}
 		a.log.Error(err, "cannot put the old manifest back", "revision", c.Revision, "attempt", try)
 		why := asFailure(err)
-		switch now, _, _ := a.place.look(c); {
+		switch now, _, _ := a.look(c); {
 		case why.Reason == v1alpha1.ReasonConflictingEdit:
 			a.displaced(now)
 			return
@@ -49,7 +49,7 @@ func (a *Agent) putOldBack(ctx context.Context, at found) {
 			try = attempts // the rename was done, only its fsync failed
 		}
 		if try >= attempts {
-			if now, _, _ := a.place.look(c); now == foundH0 {
+			if now, _, _ := a.look(c); now == foundH0 {
 				break
 			}
 			a.endWith(v1alpha1.OutcomeRollbackFailed, why.Reason, "the old manifest could not be put back: "+why.Error())
