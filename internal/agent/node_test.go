@@ -128,6 +128,16 @@ func (n *node) setDeaf() {
 	n.deaf = true
 }
 
+// awaitUp returns when a process has been started.
+func (n *node) awaitUp() {
+	for up := false; !up; {
+		pause(n.t.Context(), 20*time.Millisecond)
+		n.mu.Lock()
+		up = n.starts > 0
+		n.mu.Unlock()
+	}
+}
+
 // reboot replaces the process, as booting the machine does.
 func (n *node) reboot() {
 	n.stop()

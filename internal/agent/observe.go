@@ -102,14 +102,13 @@ func (a *Agent) observe(ctx context.Context) time.Duration {
 		d = a.readDetails(ctx)
 		a.read = reading{at: now, fingerprint: fingerprint}
 	}
-	_, manifest, err := a.place.look(change{})
+	_, _, err := a.look(change{})
 	a.silent = a.silent.next(health)
 	a.view.update(func(s *sight) {
 		s.Healthy = a.silent.healthy(s.Healthy, health)
 		if s.Manifest = nil; err != nil {
 			s.Manifest = asFailure(err)
 		}
-		s.ManifestHash = manifest.Hash
 		if due {
 			a.activity = a.activity.next(s.Signals.KCM, d.signals.KCM, a.clock.now().Boot)
 			s.take(d)
@@ -120,6 +119,40 @@ func (a *Agent) observe(ctx context.Context) time.Duration {
 		return activeEvery
 	}
 	return steadyEvery
+}
+
+// look says what the manifest's path holds, compared with a change's hashes, and lets the status say it.
+func (a *Agent) look(c change) (found, snapshot, error) {
+	at, now, err := a.place.look(c)
+	wall := a.clock.now().Wall
+	a.view.update(func(s *sight) { s.ManifestHash, s.Seen = now.Hash, s.Seen.next(at, now, wall) })
+	return at, now, err
+}
+
+// manifestSeen is what the manifest's path last held, as far as it could be read, and since when. The zero value is that
+// of an agent that has not looked yet.
+type manifestSeen struct {
+	looked  bool
+	hash    hash // empty: there was nothing
+	changed time.Time
+}
+
+// next takes in what the path holds now. What was written before the first look has the time of its file, unless the
+// clock was set back since; everything later has the time at which it was seen, unless that lies before the last.
+func (m manifestSeen) next(at found, now snapshot, wall time.Time) manifestSeen {
+	switch {
+	case at == foundUnreadable: // it may be what it was
+		return m
+	case !m.looked && now.changed.Before(wall):
+		return manifestSeen{looked: true, hash: now.Hash, changed: now.changed}
+	case !m.looked:
+		return manifestSeen{looked: true, hash: now.Hash, changed: wall}
+	case now.Hash == m.hash:
+		return m
+	case wall.Before(m.changed):
+		wall = m.changed
+	}
+	return manifestSeen{looked: true, hash: now.Hash, changed: wall}
 }
 
 // silence is how many probes in a row stayed without an answer.

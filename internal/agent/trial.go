@@ -97,7 +97,7 @@ func (a *Agent) try(ctx context.Context, about found, t trial) attempt {
 
 // stillThere returns what the manifest's path holds if that is certain and not what the trial is about.
 func (a *Agent) stillThere(ctx context.Context, about found) found {
-	at, _, _ := a.place.look(a.journal.Change)
+	at, _, _ := a.look(a.journal.Change)
 	if at != about && at != foundUnreadable {
 		at, _ = a.settled(ctx, a.journal.Change)
 	}

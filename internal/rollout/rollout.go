@@ -246,7 +246,7 @@ func (p Plan) patience(n Node) time.Duration {
 		return SettleTime // What speaks against going on is the other writer, and the agent counts those.
 	}
 	switch n.Outcome {
-	case v1alpha1.OutcomeRefused:
+	case v1alpha1.OutcomeRefused, v1alpha1.OutcomeDisplaced:
 		if n.Reason == v1alpha1.ReasonContended {
 			return p.FailedFor // Somebody else keeps taking the flags away: a person has to say whose they are.
 		}
