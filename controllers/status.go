@@ -198,11 +198,23 @@ func recommendation(before v1alpha1.Recommendation, p pass) v1alpha1.Recommendat
 			Cost: d.Cost, CurrentCost: d.CurrentCost, Snippet: platform.KubeadmSnippet(d.Flags),
 		}
 	}
+	next.HandOver, next.Advice = v1alpha1.DurationOf(p.Evidence.HandOver), bounded(handOverAdvice(p.Nodes))
 	next.Reason, next.Message = p.Decision.Reason, bounded(p.Decision.Message)
 	if p.Stalled != "" {
 		next.Reason, next.Message = before.Reason, before.Message
 	}
 	return next
+}
+
+// handOverAdvice says what a person can do about the hand-over of a rollout. The operator never sets a feature gate.
+func handOverAdvice(nodes []v1alpha1.EndpointSyncNode) string {
+	if len(nodes) < 2 || releasing(nodes) {
+		return ""
+	}
+	return fmt.Sprintf("--feature-gates=ControllerManagerReleaseLeaderElectionLockOnExit=true on every kube-controller-manager would cut "+
+		"the hand-over of a rollout, and of every upgrade, from about %s to about %s: a process that ends would give its Lease up. "+
+		"The gate is alpha and off by default in Kubernetes v1.37; the operator does not set it",
+		rollout.HandOver(len(nodes), false), rollout.HandOver(len(nodes), true))
 }
 
 func newestRevision(p pass) int64 {
@@ -419,7 +431,7 @@ func orUnknown(d v1alpha1.Duration) string { return cmp.Or(string(d), "unknown")
 func ended(e v1alpha1.HistoryEntry) occurrence {
 	kind := corev1.EventTypeNormal
 	switch e.Outcome {
-	case v1alpha1.OutcomeRolledBack, v1alpha1.OutcomeRollbackFailed, v1alpha1.OutcomeRefused:
+	case v1alpha1.OutcomeRolledBack, v1alpha1.OutcomeRollbackFailed, v1alpha1.OutcomeRefused, v1alpha1.OutcomeDisplaced:
 		kind = corev1.EventTypeWarning
 	case v1alpha1.OutcomeCommitted, v1alpha1.OutcomeUnchanged:
 	}

@@ -97,17 +97,14 @@ func stepOf(c controllers.Conclusion, nodes []v1alpha1.EndpointSyncNode) report.
 }
 
 // handOver says how long no kube-controller-manager acts during a rollout: as long as the last time, else as measured
-// on kubeadm clusters of Kubernetes v1.37.2.
+// elsewhere.
 func handOver(nodes []v1alpha1.EndpointSyncNode) string {
 	for _, n := range nodes {
 		if last := n.Status.Last.HandOver; last != "" {
 			return "one hand-over, which took " + string(last) + " the last time"
 		}
 	}
-	if len(nodes) == 1 {
-		return "about 31 to 33 s without an acting kube-controller-manager"
-	}
-	return "one hand-over, about 15 to 17 s without an acting kube-controller-manager"
+	return fmt.Sprintf("one hand-over, about %s without an acting kube-controller-manager", controllers.HandOver(nodes))
 }
 
 // fromStatus shows what the policy's status says, where nothing is measured.
