@@ -194,7 +194,8 @@ type ChangeResult struct {
 	// +required
 	FinishTime metav1.Time `json:"finishTime,omitempty,omitzero"`
 
-	// handOver is how long this node's kube-controller-manager did not lead, if it led before.
+	// handOver is how long no kube-controller-manager led because of the change, if this node's led before; omitted when
+	// that could not be seen.
 	// +optional
 	HandOver Duration `json:"handOver,omitempty"`
 }

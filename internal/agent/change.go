@@ -34,6 +34,9 @@ func (a *Agent) begin(ctx context.Context, spec v1alpha1.EndpointSyncNodeSpec, b
 		a.endUnwritten(spec, v1alpha1.OutcomeRefused, d.Reason, d.Message)
 		return 0
 	}
+	if before.Leads {
+		before.Holder = a.cluster.lease(ctx).Holder
+	}
 	j := a.journal
 	j.Change = a.prepare(spec, p, before)
 	if err := a.swap(j, p); err != nil {
@@ -53,7 +56,7 @@ func (a *Agent) prepare(spec v1alpha1.EndpointSyncNodeSpec, p plan, before runni
 		HealthTimeout: within(spec.HealthTimeout, defaultHealthTimeout, maxHealthTimeout),
 		MinReady:      within(spec.MinReady, defaultMinReady, maxMinReady),
 		H0:            p.before.Hash, H1: hashOf(p.after), Mode: p.before.mode & 0o600, GID: p.before.gid,
-		Began: a.clock.now(), Led: before.Leads, OldUp: before.Up, Old: before.Process,
+		Began: a.clock.now(), Led: before.Leads, Holder: before.Holder, OldUp: before.Up, Old: before.Process,
 	}
 }
 

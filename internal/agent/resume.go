@@ -78,7 +78,7 @@ func (a *Agent) resumeProof(ctx context.Context) {
 		j = j.swapped(j.Change.Began)
 	}
 	if j.LastChange.BootID != now.BootID {
-		j.LastChange, j.Change.Old, j.Change.OldUp, j.Change.Led = now, process{}, false, false
+		j.LastChange, j.Change.Old, j.Change.OldUp, j.Change.Led, j.Change.Holder = now, process{}, false, false, ""
 	}
 	a.logIf(a.save(j), "cannot save the journal")
 	a.proveNew(ctx)

@@ -114,12 +114,13 @@ type change struct {
 	Mode uint32 `json:"mode"`
 	GID  int    `json:"gid"`
 
-	Began   moment  `json:"began"`   // when the phase intent was written
-	Old     process `json:"old"`     // the process before the change
-	OldUp   bool    `json:"oldUp"`   // whether it answered
-	Led     bool    `json:"led"`     // whether it led
-	New     process `json:"new"`     // the process that was rejected
-	Verdict verdict `json:"verdict"` // why the change is rolled back
+	Began   moment  `json:"began"`            // when the phase intent was written
+	Old     process `json:"old"`              // the process before the change
+	OldUp   bool    `json:"oldUp"`            // whether it answered
+	Led     bool    `json:"led"`              // whether it led
+	Holder  string  `json:"holder,omitempty"` // of the Lease then, if it led and that is known
+	New     process `json:"new"`              // the process that was rejected
+	Verdict verdict `json:"verdict"`          // why the change is rolled back
 	Note    string  `json:"note,omitempty"`
 }
 
