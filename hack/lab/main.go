@@ -39,7 +39,7 @@ func newRoot() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.AddCommand(
-		newBuildCommand(), newUpCommand(),
+		newBuildCommand(), newUpCommand(), newImageCommand(),
 		newDemoCommand(), newBenchCommand(), newScaleCommand(), newAccuracyCommand(), newModelCommand(), newSweepCommand(),
 		newE2EUpCommand(), newE2EDownCommand(), newStoryClientCommand(),
 	)
