@@ -22,6 +22,7 @@ import (
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 	"github.com/endpointsync/endpoint-sync-operator/internal/metrics"
+	"github.com/endpointsync/endpoint-sync-operator/internal/platform"
 )
 
 // How soon a policy is looked at again without an event: soon while something is under way, seldom when all is quiet.
@@ -44,6 +45,7 @@ type PolicyReconciler struct {
 	Metrics  *metrics.Set
 	Events   events.EventRecorder
 	Synced   func() bool // whether the tracker has seen the initial state
+	Platform func() platform.Finding
 
 	finals sync.Map // name of a deleted policy to its v1alpha1.DeletionPolicy
 }

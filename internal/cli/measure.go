@@ -19,6 +19,7 @@ import (
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 	"github.com/endpointsync/endpoint-sync-operator/internal/report"
 	"github.com/endpointsync/endpoint-sync-operator/internal/scrape"
+	"github.com/endpointsync/endpoint-sync-operator/internal/survey"
 	"github.com/endpointsync/endpoint-sync-operator/internal/tuner"
 	"github.com/endpointsync/endpoint-sync-operator/internal/watch"
 )
@@ -196,6 +197,7 @@ func conclude(s *session) report.Assessment {
 		Verdict:    tuner.Verdict(evidence.Lag, objective),
 		Bottleneck: tuner.Diagnose(evidence, objective),
 		NotSeen:    s.limits().notSeen(evidence),
+		Platform:   s.platform,
 	}
 	b.Decision = tuner.Decide(tuner.Inputs{
 		Objective: objective, Bounds: generousBounds(), Evidence: evidence, Bottleneck: b.Bottleneck,
@@ -253,6 +255,11 @@ func (o *sources) open(ctx context.Context, namespace string) (*session, string,
 	if s.apiServer, err = scrape.NewAPIServer(cfg); err != nil {
 		return nil, "", err
 	}
+	facts, err := survey.NewReader(cfg, reader)
+	if err != nil {
+		return nil, "", err
+	}
+	s.look = facts.Facts
 	if err := o.openKCM(cfg, s); err != nil {
 		return nil, "", err
 	}

@@ -281,7 +281,7 @@ func (f Facts) form() form {
 	if minor, known := minorOf(f.ServerVersion, kubernetesVersion); known && minor < firstWithLists {
 		out.kubeadmVersion = kubeadmMaps
 	}
-	if kubeadmVersion.MatchString(f.KubeadmVersion) {
+	if configVersion.MatchString(f.KubeadmVersion) {
 		out.kubeadmVersion = f.KubeadmVersion
 	}
 	for _, n := range f.Nodes {
@@ -306,7 +306,7 @@ const (
 // The minor version in what the API server, and the operating system of a Talos node, say of themselves; and what the
 // apiVersion of a ClusterConfiguration looks like.
 var (
-	kubeadmVersion    = regexp.MustCompile(`^kubeadm\.k8s\.io/v[0-9a-z]{1,16}$`)
+	configVersion     = regexp.MustCompile(`^kubeadm\.k8s\.io/v[0-9a-z]{1,16}$`)
 	kubernetesVersion = regexp.MustCompile(`^v1\.([0-9]{1,4})\.`)
 	talosVersion      = regexp.MustCompile(`^Talos \(v1\.([0-9]{1,4})\.`)
 )
