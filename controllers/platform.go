@@ -12,7 +12,6 @@ import (
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/internal/platform"
-	"github.com/endpointsync/endpoint-sync-operator/internal/rollout"
 	"github.com/endpointsync/endpoint-sync-operator/internal/survey"
 )
 
@@ -40,12 +39,17 @@ type platformWatch struct {
 	found platform.Finding
 }
 
-func newPlatformWatch(cfg *rest.Config, mgr ctrl.Manager, clk clock.PassiveClock) (*platformWatch, error) {
+// addPlatformWatch returns a watch that the manager runs.
+func addPlatformWatch(cfg *rest.Config, mgr ctrl.Manager, clk clock.PassiveClock) (*platformWatch, error) {
 	reader, err := survey.NewReader(cfg, mgr.GetAPIReader())
 	if err != nil {
 		return nil, fmt.Errorf("set up the look at the platform: %w", err)
 	}
-	return &platformWatch{look: reader.Facts, clock: ticking(clk)}, nil
+	w := &platformWatch{look: reader.Facts, clock: ticking(clk)}
+	if err := mgr.Add(w); err != nil {
+		return nil, fmt.Errorf("add the look at the platform: %w", err)
+	}
+	return w, nil
 }
 
 // NeedLeaderElection is false: a new leader knows at once.
@@ -106,15 +110,15 @@ func (w *platformWatch) finding() platform.Finding {
 
 // refusePlatform starts nothing where the manifest is not ours to patch, or where that is not known yet. A node in flight
 // ends by itself.
-func (c Conclusion) refusePlatform(s Situation, plan rollout.Plan) Conclusion {
+func (c Conclusion) refusePlatform(s Situation) Conclusion {
 	if s.Platform.Platform == "" {
-		c.Step = idle(plan, s.Now, v1alpha1.ReasonPlatformNotKnown, "it was not looked at yet who renders the control plane")
+		c.Step = idle(c.Plan, s.Now, v1alpha1.ReasonPlatformNotKnown, "it was not looked at yet who renders the control plane")
 		return c
 	}
 	c.Stalled = v1alpha1.ReasonUnsupportedPlatform
 	c.Message = "kube-controller-manager's manifest is not ours to patch: platform " + string(s.Platform.Platform) + ": " +
 		s.Platform.Reason + "; use spec.mode Recommend and apply status.recommended.snippet yourself"
-	c.Step = idle(plan, s.Now, c.Stalled, c.Message)
+	c.Step = idle(c.Plan, s.Now, c.Stalled, c.Message)
 	return c
 }
 

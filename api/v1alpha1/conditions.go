@@ -60,7 +60,6 @@ const (
 	ReasonRolledBack          = "RolledBack"
 	ReasonRefused             = "Refused"
 	ReasonRollbackFailed      = "RollbackFailed"
-	ReasonContended           = "Contended"
 	ReasonRolloutAbandoned    = "RolloutAbandoned"
 	ReasonUnsupportedPlatform = "UnsupportedPlatform"
 
@@ -80,6 +79,7 @@ const (
 	ReasonRateLimited         = "RateLimited"
 	ReasonJournalUnreadable   = "JournalUnreadable"
 	ReasonNotIsolated         = "NotIsolated"
+	ReasonContended           = "Contended"
 	ReasonCrashLooping        = "CrashLooping"
 	ReasonNeverStarted        = "NeverStarted"
 	ReasonNotPickedUp         = "NotPickedUp"

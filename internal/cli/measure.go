@@ -82,7 +82,7 @@ func newMeasureCommand() *cobra.Command {
 		Long: `Measure how late Pod changes become visible in EndpointSlices and Endpoints, for any cluster that a kubeconfig reaches.
 Nothing is installed and nothing is written. It needs the right to list and watch pods, services, endpoints and
 endpointslices, in all namespaces or, with --namespace, in that one. If it may, it also watches nodes and namespaces,
-and reads the Lease kube-system/kube-controller-manager and what the operator's agents report.
+and reads the Lease kube-system/kube-controller-manager, what the operator's agents report, and what tells the platform.
 
 While it runs it shows the lag so far and the cause so far, on standard error. It ends after --for, or with Ctrl-C, and
 says: the lag per API and direction, how far it can be trusted, whether the objective is met, what limits the endpoint
