@@ -11,6 +11,7 @@ import (
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
+	"github.com/endpointsync/endpoint-sync-operator/internal/platform"
 	"github.com/endpointsync/endpoint-sync-operator/internal/rollout"
 	"github.com/endpointsync/endpoint-sync-operator/internal/tuner"
 )
@@ -41,6 +42,8 @@ type Situation struct {
 
 	// Guardrails are GuardrailsOf the spec as it was written, without defaults.
 	Guardrails tuner.Guardrails
+
+	Platform platform.Finding // zero: not known
 }
 
 // Conclusion is what a pass makes of its situation.
@@ -104,6 +107,9 @@ func idle(plan rollout.Plan, now time.Time, reason, message string) rollout.Step
 
 // enforce finds the rollout's next step: of a rollout that has begun, else of a new decision.
 func (c Conclusion) enforce(s Situation) Conclusion {
+	if !s.Platform.Patchable {
+		return c.refusePlatform(s)
+	}
 	if len(s.Nodes) == 0 {
 		c.Stalled = v1alpha1.ReasonNoControlPlaneNodes
 		c.Message = "no node carries the label " + controlPlaneLabel +

@@ -9,6 +9,7 @@ import (
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
+	"github.com/endpointsync/endpoint-sync-operator/internal/platform"
 	"github.com/endpointsync/endpoint-sync-operator/internal/rollout"
 	"github.com/endpointsync/endpoint-sync-operator/internal/tuner"
 )
@@ -68,6 +69,7 @@ func valid() Situation {
 			}.WithDefaults(),
 		},
 		InCharge: "default",
+		Platform: patchable,
 		Synced:   true,
 		Nodes:    []v1alpha1.EndpointSyncNode{healthyNode()},
 		Evidence: tuner.Evidence{
@@ -76,6 +78,9 @@ func valid() Situation {
 		Now: now,
 	}
 }
+
+// patchable is a platform whose manifest is ours to patch.
+var patchable = platform.Finding{Platform: platform.Kubeadm, Patchable: true, Reason: "it has kubeadm's labels"}
 
 func healthyNode() v1alpha1.EndpointSyncNode {
 	return v1alpha1.EndpointSyncNode{

@@ -22,6 +22,7 @@ import (
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 	"github.com/endpointsync/endpoint-sync-operator/internal/metrics"
+	"github.com/endpointsync/endpoint-sync-operator/internal/platform"
 	"github.com/endpointsync/endpoint-sync-operator/internal/rollout"
 )
 
@@ -46,6 +47,7 @@ type PolicyReconciler struct {
 	Metrics  *metrics.Set
 	Events   events.EventRecorder
 	Synced   func() bool // whether the tracker has seen the initial state
+	Platform func() platform.Finding
 
 	finals sync.Map // name of a deleted policy to its v1alpha1.DeletionPolicy
 }

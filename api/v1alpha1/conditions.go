@@ -50,6 +50,7 @@ const (
 	ReasonNoLeader            = "NoLeader"
 	ReasonVersionSkew         = "VersionSkew"
 	ReasonDrifted             = "Drifted"
+	ReasonPlatformNotKnown    = "PlatformNotKnown"
 
 	// Why the policy is stalled: a person has to act.
 	ReasonConflict            = "Conflict"
@@ -60,6 +61,7 @@ const (
 	ReasonRefused             = "Refused"
 	ReasonRollbackFailed      = "RollbackFailed"
 	ReasonRolloutAbandoned    = "RolloutAbandoned"
+	ReasonUnsupportedPlatform = "UnsupportedPlatform"
 
 	// Why an agent refused or rolled back.
 	ReasonUnsupportedManifest = "UnsupportedManifest"

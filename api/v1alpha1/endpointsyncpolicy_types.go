@@ -577,7 +577,8 @@ type Recommendation struct {
 	// +kubebuilder:validation:MaxLength=1024
 	Message string `json:"message,omitempty"`
 
-	// snippet is ready to commit: the flags as kubeadm's ClusterConfiguration takes them.
+	// snippet is ready to commit: the flags as the cluster's platform takes them, with how to apply it in comments. Omitted
+	// while the platform is not known.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=2048
