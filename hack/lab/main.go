@@ -38,6 +38,6 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newBuildCommand(), newUpCommand(), newDemoCommand(), newBenchCommand(), newScaleCommand(), newAccuracyCommand(), newModelCommand(), newSweepCommand())
+	root.AddCommand(newBuildCommand(), newUpCommand(), newDemoCommand(), newBenchCommand(), newScaleCommand(), newAccuracyCommand(), newModelCommand(), newSweepCommand(), newQualifyCommand())
 	return root
 }
