@@ -59,7 +59,6 @@ const (
 	ReasonRolledBack          = "RolledBack"
 	ReasonRefused             = "Refused"
 	ReasonRollbackFailed      = "RollbackFailed"
-	ReasonContended           = "Contended"
 	ReasonRolloutAbandoned    = "RolloutAbandoned"
 
 	// Why an agent refused or rolled back.
@@ -78,6 +77,7 @@ const (
 	ReasonRateLimited         = "RateLimited"
 	ReasonJournalUnreadable   = "JournalUnreadable"
 	ReasonNotIsolated         = "NotIsolated"
+	ReasonContended           = "Contended"
 	ReasonCrashLooping        = "CrashLooping"
 	ReasonNeverStarted        = "NeverStarted"
 	ReasonNotPickedUp         = "NotPickedUp"

@@ -554,6 +554,17 @@ type Recommendation struct {
 	// +kubebuilder:validation:Minimum=1
 	CurrentCost int64 `json:"currentCost,omitempty"`
 
+	// handOver is about how long no kube-controller-manager will act while flags are rolled out: the leader is changed
+	// last, and once.
+	// +optional
+	HandOver Duration `json:"handOver,omitempty"`
+
+	// advice is what a person can do to make that shorter. Omitted where it is short already.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=1024
+	Advice string `json:"advice,omitempty"`
+
 	// reason why flags were chosen, or why the operator holds.
 	// +optional
 	// +kubebuilder:validation:MinLength=1

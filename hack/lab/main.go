@@ -38,6 +38,11 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newBuildCommand(), newUpCommand(), newDemoCommand(), newBenchCommand(), newScaleCommand(), newAccuracyCommand(), newModelCommand(), newSweepCommand(), newQualifyCommand())
+	root.AddCommand(
+		newBuildCommand(), newUpCommand(),
+		newDemoCommand(), newBenchCommand(), newScaleCommand(), newAccuracyCommand(), newModelCommand(), newSweepCommand(),
+		newQualifyCommand(),
+		newE2EUpCommand(), newE2EDownCommand(), newStoryClientCommand(),
+	)
 	return root
 }

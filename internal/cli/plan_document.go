@@ -79,7 +79,7 @@ func policyRef(p v1alpha1.EndpointSyncPolicy) report.PolicyRef {
 func stepOf(c controllers.Conclusion, nodes []v1alpha1.EndpointSyncNode) report.Step {
 	step := report.Step{
 		Kind: string(c.Step.Kind), Node: c.Step.Node, Revision: c.Step.Revision,
-		Reason: c.Step.Reason, Message: report.Clean(c.Step.Message), Flags: report.FlagsOf(c.Target.Flags),
+		Reason: c.Step.Reason, Message: report.Clean(c.Step.Message), Flags: report.FlagsOf(c.Plan.Target.Flags),
 	}
 	if c.Stalled != "" && step.Kind == "" {
 		step.Kind, step.Reason, step.Message = string(rollout.Hold), c.Stalled, report.Clean(c.Message)
@@ -88,7 +88,7 @@ func stepOf(c controllers.Conclusion, nodes []v1alpha1.EndpointSyncNode) report.
 		return step
 	}
 	for _, n := range nodes {
-		if !c.Target.Flags.Within(n.Status.Running) {
+		if !c.Plan.Target.Flags.Within(n.Status.Running) {
 			step.Restarts++
 		}
 	}
@@ -97,17 +97,14 @@ func stepOf(c controllers.Conclusion, nodes []v1alpha1.EndpointSyncNode) report.
 }
 
 // handOver says how long no kube-controller-manager acts during a rollout: as long as the last time, else as measured
-// on kubeadm clusters of Kubernetes v1.37.2.
+// elsewhere.
 func handOver(nodes []v1alpha1.EndpointSyncNode) string {
 	for _, n := range nodes {
 		if last := n.Status.Last.HandOver; last != "" {
 			return "one hand-over, which took " + string(last) + " the last time"
 		}
 	}
-	if len(nodes) == 1 {
-		return "about 31 to 33 s without an acting kube-controller-manager"
-	}
-	return "one hand-over, about 15 to 17 s without an acting kube-controller-manager"
+	return fmt.Sprintf("one hand-over, about %s without an acting kube-controller-manager", controllers.HandOver(nodes))
 }
 
 // fromStatus shows what the policy's status says, where nothing is measured.
