@@ -41,6 +41,7 @@ func newRoot() *cobra.Command {
 	root.AddCommand(
 		newBuildCommand(), newUpCommand(), newImageCommand(),
 		newDemoCommand(), newBenchCommand(), newScaleCommand(), newAccuracyCommand(), newModelCommand(), newSweepCommand(),
+		newQualifyCommand(),
 		newE2EUpCommand(), newE2EDownCommand(), newStoryClientCommand(),
 	)
 	return root
