@@ -77,6 +77,10 @@ test-kill: ## kill agent and controller 200 times at random moments of a rollout
 image: ## build the operator's container image into bin/, without Docker (ARCH=amd64 or arm64; default: this machine's)
 	cd hack/lab && go run . image $(if $(ARCH),--arch $(ARCH))
 
+.PHONY: e2e
+e2e: build image ## prove the operator on three kubeadm nodes with real kubelets (root, Debian; 30 minutes); results in out/e2e
+	cd hack/lab && go run . e2e --operator $(OPERATOR) --out $(ROOT)/out/e2e
+
 .PHONY: e2e-up
 e2e-up: ## make a highly available kubeadm cluster on this machine, and leave it running (root, Linux)
 	cd hack/lab && go run . e2e-up
