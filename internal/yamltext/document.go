@@ -159,13 +159,13 @@ func Lookup(mapping *yaml.Node, key string) Entry {
 	return Entry{}
 }
 
-// Locate finds a scalar's text. It reports false if the text does not stand on one line, quotes aside, exactly as it
-// is meant.
+// Locate finds a scalar's text. It reports false for what is no scalar, and if the text does not stand on one line, quotes
+// aside, exactly as it is meant.
 func (d *Document) Locate(scalar *yaml.Node) (Place, bool) {
-	at := scalar.Line - 1
-	if scalar.Kind != yaml.ScalarNode || at < 0 || at >= len(d.Lines) {
+	if scalar == nil || scalar.Kind != yaml.ScalarNode || scalar.Line < 1 || scalar.Line > len(d.Lines) {
 		return Place{}, false
 	}
+	at := scalar.Line - 1
 	text := d.Lines[at].Text
 	start, ok := byteOffset(text, scalar.Column-1)
 	if !ok {
