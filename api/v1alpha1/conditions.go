@@ -26,6 +26,7 @@ const (
 	ReasonUnchanged      = "Unchanged"
 	ReasonRestored       = "Restored"
 	ReasonRolloutStarted = "RolloutStarted"
+	ReasonPersisted      = "Persisted"
 
 	// Why the operator holds: a choice, not a fault.
 	ReasonPaused              = "Paused"
@@ -45,6 +46,8 @@ const (
 	ReasonBoundReached        = "BoundReached"
 	ReasonNoLeader            = "NoLeader"
 
+	ReasonOutsideMaintenanceWindow = "OutsideMaintenanceWindow"
+
 	// Why the policy is stalled: a person has to act.
 	ReasonConflict            = "Conflict"
 	ReasonNotImplemented      = "NotImplemented"
@@ -53,6 +56,7 @@ const (
 	ReasonRolledBack          = "RolledBack"
 	ReasonRefused             = "Refused"
 	ReasonRollbackFailed      = "RollbackFailed"
+	ReasonPersistenceFailed   = "PersistenceFailed"
 
 	// Why an agent refused or rolled back.
 	ReasonUnsupportedManifest = "UnsupportedManifest"
