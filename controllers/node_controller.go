@@ -19,14 +19,17 @@ import (
 // controlPlaneLabel marks control-plane nodes, as kubeadm sets it.
 const controlPlaneLabel = "node-role.kubernetes.io/control-plane"
 
-// NodeReconciler keeps one EndpointSyncNode for each control-plane node, so that its agent has an object to report in.
-// It hands out no instruction.
+// NodeReconciler keeps one EndpointSyncNode for each control-plane node, so that its agent has an object to report in, and
+// the isolation probe. It hands out no instruction.
 type NodeReconciler struct {
 	Client client.Client
 }
 
 // Reconcile creates the EndpointSyncNode of a control-plane node, and deletes it when the node is gone.
 func (r *NodeReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	if req.Name == v1alpha1.IsolationProbe {
+		return ctrl.Result{}, r.keepProbe(ctx)
+	}
 	node := metav1.PartialObjectMetadata{}
 	node.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Node"))
 	err := r.Client.Get(ctx, req.NamespacedName, &node)
@@ -54,7 +57,7 @@ func (r *NodeReconciler) ensure(ctx context.Context, name string) error {
 	if err := r.Client.Create(ctx, &channel); err != nil && !apierrors.IsAlreadyExists(err) {
 		return fmt.Errorf("create EndpointSyncNode %s: %w", name, err)
 	}
-	ctrl.LoggerFrom(ctx).Info("Created EndpointSyncNode for control-plane node", "node", name)
+	ctrl.LoggerFrom(ctx).Info("Created EndpointSyncNode", "node", name)
 	return nil
 }
 
@@ -73,6 +76,7 @@ func (r *NodeReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Named("node").
 		For(&corev1.Node{}, builder.OnlyMetadata, builder.WithPredicates(membershipChanged())).
 		Watches(&v1alpha1.EndpointSyncNode{}, &handler.EnqueueRequestForObject{}, builder.WithPredicates(membershipChanged())).
+		WatchesRawSource(probeFirst()).
 		Complete(r)
 }
 

@@ -188,7 +188,7 @@ func (r *PolicyReconciler) formerOwners(ctx context.Context, _ client.Object) []
 		return nil
 	}
 	var requests []reconcile.Request
-	for _, n := range nodes.Items {
+	for _, n := range nodes.Nodes() {
 		if n.Spec.PolicyName != "" {
 			requests = append(requests, reconcile.Request{NamespacedName: types.NamespacedName{Name: n.Spec.PolicyName}})
 		}

@@ -143,5 +143,6 @@ func (f *serverFeed) busy(ctx context.Context) bool {
 	if err := f.nodes.List(ctx, &nodes); err != nil {
 		return !errors.Is(ctx.Err(), context.Canceled) // Not known: rather once too often.
 	}
-	return anyInFlight(rolloutNodes(nodes.Items)) || now.Sub(lastChange(nodes.Items)) < afterRollout
+	all := nodes.Nodes()
+	return anyInFlight(rolloutNodes(all)) || now.Sub(lastChange(all)) < afterRollout
 }

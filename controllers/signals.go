@@ -145,7 +145,7 @@ func (f *signalFeed) Start(ctx context.Context) error {
 }
 
 func (f *signalFeed) see(obj any) {
-	if n, ok := obj.(*v1alpha1.EndpointSyncNode); ok {
+	if n, ok := obj.(*v1alpha1.EndpointSyncNode); ok && n.Name != v1alpha1.IsolationProbe {
 		f.log.record(n)
 	}
 }

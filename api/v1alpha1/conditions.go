@@ -4,6 +4,10 @@ package v1alpha1
 // on a node ends there, committed or rolled back.
 const PauseAnnotation = "endpointsync.io/pause"
 
+// IsolationProbe is the name of an EndpointSyncNode that belongs to no node. The controller keeps it, so that each agent
+// can ask whether the API server would refuse it the status of another node than its own.
+const IsolationProbe = "zz-isolation-probe"
+
 // Condition types of a policy, as kstatus and Argo CD understand them. All four are always present.
 const (
 	ConditionReady        = "Ready"
@@ -45,6 +49,8 @@ const (
 	ReasonNodeNotReporting    = "NodeNotReporting"
 	ReasonBoundReached        = "BoundReached"
 	ReasonNoLeader            = "NoLeader"
+	ReasonVersionSkew         = "VersionSkew"
+	ReasonDrifted             = "Drifted"
 
 	ReasonOutsideMaintenanceWindow = "OutsideMaintenanceWindow"
 
@@ -56,6 +62,8 @@ const (
 	ReasonRolledBack          = "RolledBack"
 	ReasonRefused             = "Refused"
 	ReasonRollbackFailed      = "RollbackFailed"
+	ReasonContended           = "Contended"
+	ReasonRolloutAbandoned    = "RolloutAbandoned"
 	ReasonPersistenceFailed   = "PersistenceFailed"
 
 	// Why an agent refused or rolled back.
@@ -73,6 +81,7 @@ const (
 	ReasonOutOfBounds         = "OutOfBounds"
 	ReasonRateLimited         = "RateLimited"
 	ReasonJournalUnreadable   = "JournalUnreadable"
+	ReasonNotIsolated         = "NotIsolated"
 	ReasonCrashLooping        = "CrashLooping"
 	ReasonNeverStarted        = "NeverStarted"
 	ReasonNotPickedUp         = "NotPickedUp"

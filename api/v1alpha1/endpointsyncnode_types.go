@@ -352,3 +352,14 @@ type EndpointSyncNodeList struct {
 	metav1.ListMeta `json:"metadata,omitempty"`
 	Items           []EndpointSyncNode `json:"items"`
 }
+
+// Nodes returns the items that stand for a node: all but the isolation probe.
+func (l EndpointSyncNodeList) Nodes() []EndpointSyncNode {
+	nodes := make([]EndpointSyncNode, 0, len(l.Items))
+	for _, n := range l.Items {
+		if n.Name != IsolationProbe {
+			nodes = append(nodes, n)
+		}
+	}
+	return nodes
+}

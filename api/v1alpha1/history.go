@@ -1,7 +1,7 @@
 package v1alpha1
 
 // Purpose is what a change of flags is meant to do.
-// +kubebuilder:validation:Enum=Raise;Correct;Undo;Relax
+// +kubebuilder:validation:Enum=Raise;Correct;Undo;Relax;Repeat
 type Purpose string
 
 // The purposes.
@@ -10,6 +10,7 @@ const (
 	PurposeCorrect Purpose = "Correct" // meet it after a raise that fell short
 	PurposeUndo    Purpose = "Undo"    // put back what ran before a change that did not help or did harm
 	PurposeRelax   Purpose = "Relax"   // lower a setting that is more than is needed
+	PurposeRepeat  Purpose = "Repeat"  // give nodes again what somebody took from them, or what they did not take at first
 )
 
 // Effect is what came of a change of flags.

@@ -83,6 +83,7 @@ func start(ctx context.Context, cfg Config, now bootClock, kcm *scrape.KCM, serv
 	var group sync.WaitGroup
 	group.Go(func() { server.watchNode(ctx, a.view.see) })
 	group.Go(func() { a.reportAlways(ctx) })
+	group.Go(func() { a.testIsolation(ctx) })
 	a.work(ctx)
 	group.Wait()
 	return files.Close()
@@ -96,7 +97,7 @@ func (a *Agent) reportAlways(ctx context.Context) {
 		if !a.wait(ctx, heartbeat, a.view.changed) {
 			return
 		}
-		status, ok := a.view.status(metaTime(a.clock.now().Wall))
+		status, ok := a.view.status(a.clock.now())
 		if !ok {
 			continue
 		}

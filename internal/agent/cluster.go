@@ -34,6 +34,9 @@ type cluster interface {
 	// answered at all.
 	leaseRenewal(ctx context.Context) (renewal string, reachable bool)
 	report(ctx context.Context, status v1alpha1.EndpointSyncNodeStatus) error
+	// tryProbe asks, as a dry run, for a write of another node's status, which the API server must deny. No error means
+	// that it would not.
+	tryProbe(ctx context.Context) error
 }
 
 // apiServer is the real cluster.
@@ -127,15 +130,27 @@ func (s *apiServer) leaseRenewal(ctx context.Context) (string, bool) {
 // report replaces the status as a whole: nothing of an older one can linger, and no conflict is possible, because only
 // this agent writes it.
 func (s *apiServer) report(ctx context.Context, status v1alpha1.EndpointSyncNodeStatus) error {
+	return s.writeStatus(ctx, s.node, status)
+}
+
+// tryProbe asks for what a report asks for, of another object: only so does its answer speak of reports.
+func (s *apiServer) tryProbe(ctx context.Context) error {
+	harmless := v1alpha1.EndpointSyncNodeStatus{Phase: v1alpha1.PhaseIdle}
+	return s.writeStatus(ctx, v1alpha1.IsolationProbe, harmless, client.DryRunAll)
+}
+
+func (s *apiServer) writeStatus(
+	ctx context.Context, name string, status v1alpha1.EndpointSyncNodeStatus, options ...client.SubResourcePatchOption,
+) error {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
 	patch, err := json.Marshal([]map[string]any{{"op": "add", "path": "/status", "value": status}})
 	if err != nil {
 		return fmt.Errorf("encode the status: %w", err)
 	}
-	node := &v1alpha1.EndpointSyncNode{ObjectMeta: metav1.ObjectMeta{Name: s.node}}
-	if err := s.client.Status().Patch(ctx, node, client.RawPatch(types.JSONPatchType, patch)); err != nil {
-		return fmt.Errorf("write the status of EndpointSyncNode %s: %w", s.node, err)
+	node := &v1alpha1.EndpointSyncNode{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	if err := s.client.Status().Patch(ctx, node, client.RawPatch(types.JSONPatchType, patch), options...); err != nil {
+		return fmt.Errorf("write the status of EndpointSyncNode %s: %w", name, err)
 	}
 	return nil
 }

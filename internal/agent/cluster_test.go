@@ -3,8 +3,13 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 )
@@ -16,6 +21,7 @@ type fakeCluster struct {
 	pol      *v1alpha1.EndpointSyncPolicy
 	dead     bool
 	noBeat   bool
+	probed   error // what an attempt at the isolation probe's status gets
 	see      func(*v1alpha1.EndpointSyncNode)
 	statuses []v1alpha1.EndpointSyncNodeStatus
 }
@@ -62,6 +68,36 @@ func (f *fakeCluster) report(_ context.Context, status v1alpha1.EndpointSyncNode
 	return nil
 }
 
+func (f *fakeCluster) tryProbe(context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.dead {
+		return errors.New("connection refused")
+	}
+	return f.probed
+}
+
+// deny is how an API server with config/admission refuses a node's agent the status of the isolation probe.
+func deny(node string) error {
+	return denial("ValidatingAdmissionPolicy '" + confinement + "' with binding '" + confinement + "' denied request: node " +
+		node + " may not write the status of " + v1alpha1.IsolationProbe)
+}
+
+// denial is a refusal by an admission policy, with its message where k8s.io/apiserver puts it.
+func denial(message string) error {
+	resource := schema.GroupResource{Group: v1alpha1.GroupVersion.Group, Resource: "endpointsyncnodes"}
+	err := apierrors.NewForbidden(resource, v1alpha1.IsolationProbe, errors.New(message))
+	err.ErrStatus.Details.Causes = []metav1.StatusCause{{Message: message}}
+	return fmt.Errorf("write the status of EndpointSyncNode %s: %w", v1alpha1.IsolationProbe, err)
+}
+
+// answerProbe sets what an attempt at the isolation probe's status gets.
+func (f *fakeCluster) answerProbe(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.probed = err
+}
+
 // instruct hands the agent an instruction.
 func (f *fakeCluster) instruct(spec v1alpha1.EndpointSyncNodeSpec) {
 	f.mu.Lock()
@@ -80,8 +116,10 @@ func (f *fakeCluster) status() v1alpha1.EndpointSyncNodeStatus {
 	return f.node.Status
 }
 
-func (f *fakeCluster) kill() {
+func (f *fakeCluster) kill() { f.setDead(true) }
+
+func (f *fakeCluster) setDead(dead bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.dead = true
+	f.dead = dead
 }

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 )
 
 // Config is where the agent works and how patient it is.
@@ -48,6 +50,8 @@ func (c Config) withDefaults() (Config, error) {
 	switch {
 	case c.NodeName == "":
 		return c, errors.New("the node name is empty: set --node-name or NODE_NAME")
+	case c.NodeName == v1alpha1.IsolationProbe:
+		return c, fmt.Errorf("the node name %s is reserved for the agents' isolation self-test: give the node another one", c.NodeName)
 	case strings.Contains(c.ManifestName, "/") || strings.HasPrefix(c.ManifestName, "."):
 		return c, fmt.Errorf("the manifest name is %q, want a name that the kubelet reads: no slash, no leading dot", c.ManifestName)
 	case strings.HasPrefix(state, manifests):

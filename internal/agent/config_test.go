@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"k8s.io/client-go/rest"
+
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 )
 
 func TestConfig(t *testing.T) {
@@ -18,6 +20,7 @@ func TestConfig(t *testing.T) {
 		"a negative time between changes":           {func(c *Config) { c.MinInterval = -time.Second }, "--min-interval=-1s is negative"},
 		"no time at all for a process to come up":   {func(c *Config) { c.DownTimeout = 0 }, "--down-timeout=0s"},
 		"less than no time":                         {func(c *Config) { c.DownTimeout = -time.Second }, "--down-timeout=-1s"},
+		"the isolation probe's name":                {func(c *Config) { c.NodeName = v1alpha1.IsolationProbe }, "reserved"},
 		"no name":                                   {func(c *Config) { c.NodeName = "" }, "--node-name"},
 		"a manifest that the kubelet does not read": {func(c *Config) { c.ManifestName = ".hidden" }, ".hidden"},
 		"a manifest elsewhere":                      {func(c *Config) { c.ManifestName = "../x" }, "../x"},

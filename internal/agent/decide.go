@@ -76,6 +76,7 @@ type situation struct {
 	Policy      policyView
 	Journal     journal
 	Process     running
+	Isolation   isolation
 	Paused      bool // by the PAUSE file
 	Now         moment
 	MinInterval time.Duration
@@ -105,7 +106,7 @@ func decide(s situation) decision {
 		return refuse(v1alpha1.ReasonRefused, "action %.32q is not known to this agent", string(spec.Action))
 	}
 	for _, check := range []func(situation) decision{
-		checkLimits, checkKnown, checkReachable, checkPolicy, checkBounds, checkPaused, checkProcess, checkFailed, checkInterval,
+		checkLimits, checkKnown, checkReachable, checkPolicy, checkBounds, checkIsolated, checkPaused, checkProcess, checkFailed, checkInterval,
 	} {
 		switch d := check(s); {
 		case d.Kind == decideNothing:
@@ -204,6 +205,15 @@ func checkBounds(s situation) decision {
 			return refuse(v1alpha1.ReasonOutOfBounds, "--%s=%d is outside %d to %d, the bounds of policy %s",
 				f.Name, f.Value, low[i].Value, high[i].Value, s.Instruction.PolicyName)
 		}
+	}
+	return decision{}
+}
+
+// checkIsolated asks whether the API server confines this agent, before anything else that only holds: of all these it is
+// the one that a person must mend, and a pause or a sick process must not hide it.
+func checkIsolated(s situation) decision {
+	if missing := s.Isolation.missing(s.Now); missing != "" {
+		return hold(v1alpha1.ReasonNotIsolated, "%s", missing)
 	}
 	return decision{}
 }

@@ -53,6 +53,15 @@ func TestDecide(t *testing.T) {
 			s.Instruction.DeletionPolicy = v1alpha1.DeletionRetain
 			s.Policy = policyView{}
 		}, decideRefuse, v1alpha1.ReasonRefused},
+		"an agent that is not known to be confined": {func(s *situation) { s.Isolation = isolation{doubt: "allowed"} }, decideHold, v1alpha1.ReasonNotIsolated},
+		"a restore by an agent that is not confined": {func(s *situation) {
+			restore(s)
+			s.Policy, s.Isolation = policyView{}, isolation{doubt: "allowed"}
+		}, decideHold, v1alpha1.ReasonNotIsolated},
+		"an agent that is not confined, and a pause": {func(s *situation) { s.Isolation, s.Paused = isolation{}, true }, decideHold, v1alpha1.ReasonNotIsolated},
+		"an agent that is not confined has nothing to hold where nothing is enforced": {func(s *situation) {
+			s.Isolation, s.Policy.Policy.Spec.Mode = isolation{}, v1alpha1.ModeObserve
+		}, decideHold, v1alpha1.ReasonObserving},
 		"a process that is not healthy":            {func(s *situation) { s.Process.Healthy = false }, decideHold, v1alpha1.ReasonNodeUnhealthy},
 		"a process whose metrics are unreadable":   {func(s *situation) { s.Process.Known = false }, decideHold, v1alpha1.ReasonNoSignals},
 		"a restore does not wait for health":       {func(s *situation) { restore(s); s.Policy = policyView{}; s.Process = running{} }, decideStart, ""},
@@ -118,7 +127,7 @@ func TestDecide(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := situation{
 				Instruction: apply(7), Policy: policyView{Policy: enforcing()}, Now: now, MinInterval: 10 * time.Minute,
-				Process: running{Up: true, Healthy: true, Known: true, Version: "v1.37.2"},
+				Isolation: isolation{shown: now}, Process: running{Up: true, Healthy: true, Known: true, Version: "v1.37.2"},
 			}
 			tt.change(&s)
 			if got := decide(s); got.Kind != tt.want || got.Reason != tt.reason {

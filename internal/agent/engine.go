@@ -85,7 +85,7 @@ func (a *Agent) follow(ctx context.Context) time.Duration {
 	before := a.process(ctx)
 	d := decide(situation{
 		Instruction: spec, Policy: a.cluster.policy(ctx, spec.PolicyName), Journal: a.journal, Process: before,
-		Paused: a.store.paused(), Now: a.clock.now(), MinInterval: a.cfg.MinInterval, Held: a.heldFor(revisionOf(spec)),
+		Isolation: a.view.currentSight().Isolation, Paused: a.store.paused(), Now: a.clock.now(), MinInterval: a.cfg.MinInterval, Held: a.heldFor(revisionOf(spec)),
 	})
 	switch d.Kind {
 	case decideStart:

@@ -272,7 +272,7 @@ func newBed(t *testing.T, bad func(v1alpha1.Flags) behaviour) *bed {
 			DownTimeout: 2 * time.Second,
 		},
 		clock:   bootedAgo("first", time.Hour),
-		cluster: &fakeCluster{pol: enforcing(), node: &v1alpha1.EndpointSyncNode{}},
+		cluster: &fakeCluster{pol: enforcing(), node: &v1alpha1.EndpointSyncNode{}, probed: deny("cp-1")},
 	}
 	b.cluster.node.UID = "1"
 	writeFile(t, b.path(), manifestText, 0o600)

@@ -24,16 +24,16 @@ type statusInput struct {
 	Journal    journal
 	Conditions []metav1.Condition // as written before, for their transition times
 	Generation int64
-	Now        metav1.Time
+	Now        moment
 }
 
 // nextStatus computes the whole status. Nothing else makes one.
 func nextStatus(in statusInput) v1alpha1.EndpointSyncNodeStatus {
-	s, j := in.Sight, in.Journal
+	s, j, now := in.Sight, in.Journal, metaTime(in.Now.Wall)
 	status := v1alpha1.EndpointSyncNodeStatus{
 		Conditions:       slices.Clone(in.Conditions),
 		ObservedRevision: j.ObservedRevision,
-		ReportTime:       in.Now,
+		ReportTime:       now,
 		Phase:            changePhase(j.Phase),
 		Last:             j.Last,
 		Running:          s.Running,
@@ -46,9 +46,9 @@ func nextStatus(in statusInput) v1alpha1.EndpointSyncNodeStatus {
 		Restarts:         j.Restarts,
 		Failed:           j.Failed,
 	}
-	ready := readiness(s, j)
+	ready := readiness(in)
 	ready.Type, ready.ObservedGeneration = v1alpha1.ConditionReady, in.Generation
-	ready.LastTransitionTime = in.Now
+	ready.LastTransitionTime = now
 	meta.SetStatusCondition(&status.Conditions, ready)
 	return status
 }
@@ -68,7 +68,8 @@ func changePhase(p phase) v1alpha1.ChangePhase {
 }
 
 // readiness orders cases by what a person has to know first.
-func readiness(s sight, j journal) metav1.Condition {
+func readiness(in statusInput) metav1.Condition {
+	s, j, exposed := in.Sight, in.Journal, in.Sight.Isolation.missing(in.Now)
 	is := func(status metav1.ConditionStatus, reason, message string) metav1.Condition {
 		return metav1.Condition{Status: status, Reason: reason, Message: clean(message)}
 	}
@@ -84,6 +85,8 @@ func readiness(s sight, j journal) metav1.Condition {
 		return is(metav1.ConditionFalse, v1alpha1.ReasonRollbackFailed, j.Last.Message)
 	case s.Healthy == nil || !*s.Healthy:
 		return is(metav1.ConditionFalse, v1alpha1.ReasonNodeUnhealthy, "kube-controller-manager on this node does not answer /healthz with ok")
+	case exposed != "":
+		return is(metav1.ConditionFalse, v1alpha1.ReasonNotIsolated, exposed)
 	case s.Held.Kind == decideHold:
 		return is(metav1.ConditionTrue, s.Held.Reason, s.Held.Message)
 	}

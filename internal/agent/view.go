@@ -3,8 +3,6 @@ package agent
 import (
 	"sync"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/internal/scrape"
 )
@@ -17,6 +15,7 @@ type sight struct {
 	Settings     v1alpha1.KCMSettings
 	ManifestHash hash
 	Manifest     *failure // why the manifest cannot be read
+	Isolation    isolation
 	Held         decision // why an instruction is not carried out
 	Stuck        *failure // why nothing can be carried out
 }
@@ -38,7 +37,10 @@ type view struct {
 }
 
 func newView() *view {
-	return &view{changed: make(chan struct{}, 1), wake: make(chan struct{}, 1)}
+	return &view{
+		sight:   sight{Isolation: isolation{doubt: "it has just started and has not asked the API server yet"}},
+		changed: make(chan struct{}, 1), wake: make(chan struct{}, 1),
+	}
 }
 
 // signal leaves a note in a channel that holds one.
@@ -109,7 +111,7 @@ func (v *view) vouched() bool {
 }
 
 // status returns what is to be written, or false while there is no object to write it to.
-func (v *view) status(now metav1.Time) (v1alpha1.EndpointSyncNodeStatus, bool) {
+func (v *view) status(now moment) (v1alpha1.EndpointSyncNodeStatus, bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.node == nil {

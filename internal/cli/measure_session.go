@@ -235,8 +235,8 @@ func (s *session) readNodes(ctx context.Context) {
 	if !s.note(ctx, whatAgentsReport, err) {
 		return
 	}
-	slices.SortFunc(nodes.Items, func(a, b v1alpha1.EndpointSyncNode) int { return cmp.Compare(a.Name, b.Name) })
-	s.readings.nodes = nodes.Items
+	s.readings.nodes = nodes.Nodes()
+	slices.SortFunc(s.readings.nodes, func(a, b v1alpha1.EndpointSyncNode) int { return cmp.Compare(a.Name, b.Name) })
 	if leader := s.readings.leader(); leader != nil && s.kcm == nil {
 		s.addSignals(leader.Status.Signals)
 	}

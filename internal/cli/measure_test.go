@@ -495,6 +495,19 @@ func TestMissingKindsAreAskedForOnce(t *testing.T) {
 	}
 }
 
+func TestTheIsolationProbeIsNoNode(t *testing.T) {
+	node := &v1alpha1.EndpointSyncNode{ObjectMeta: metav1.ObjectMeta{Name: "cp-1"}}
+	probe := &v1alpha1.EndpointSyncNode{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.IsolationProbe}}
+	s := &session{
+		client: fakeClient(t, interceptor.Funcs{}, probe, node), tracker: lag.NewTracker(lag.Options{}), clock: clock.RealClock{},
+		unread: map[source]string{},
+	}
+	s.read(t.Context())
+	if got := s.readings.nodes; len(got) != 1 || got[0].Name != "cp-1" {
+		t.Errorf("nodes = %+v, want cp-1 alone", got)
+	}
+}
+
 // talking is a kube-controller-manager that answers.
 type talking struct{ flags v1alpha1.Flags }
 

@@ -36,6 +36,8 @@ type Node struct {
 	Leader     *bool       // nil: not known
 	Reported   time.Time   // of the report that all this comes from
 	Restarts   []time.Time // that our changes and rollbacks caused
+	Version    string      // of its kube-controller-manager; empty: not known
+	Changed    time.Time   // when its manifest last changed, by whoever; zero: not known
 }
 
 // InFlight says whether the agent still has work to do for what it was told.
@@ -56,12 +58,21 @@ func (t Target) toldTo(n Node) bool {
 	return n.Revision > 0 && n.Action == t.Action && n.Flags == t.Flags && !n.InFlight()
 }
 
-// reachedBy says whether the node was told the target, ended it well, and still runs it: somebody else may have
-// rewritten the manifest since.
-func (t Target) reachedBy(n Node) bool {
-	well := n.Outcome == v1alpha1.OutcomeCommitted || n.Outcome == v1alpha1.OutcomeUnchanged
-	drifted := t.Action == v1alpha1.ActionApply && n.Running != (v1alpha1.Flags{}) && !t.Flags.Within(n.Running)
-	return t.toldTo(n) && well && !drifted
+// reachedBy says whether the node was told the target, ended it well, and still runs it.
+func (t Target) reachedBy(n Node) bool { return t.endedWell(n) && !t.lostBy(n) }
+
+func (t Target) endedWell(n Node) bool {
+	return t.toldTo(n) && (n.Outcome == v1alpha1.OutcomeCommitted || n.Outcome == v1alpha1.OutcomeUnchanged)
+}
+
+// lostBy says whether the node had the target and runs something else now: somebody else has rewritten the manifest.
+func (t Target) lostBy(n Node) bool {
+	return t.endedWell(n) && t.Action == v1alpha1.ActionApply && n.Running != (v1alpha1.Flags{}) && !t.Flags.Within(n.Running)
+}
+
+// takenFrom says whether somebody else rewrote the manifest after the node had the target, or while it got it.
+func (t Target) takenFrom(n Node) bool {
+	return t.lostBy(n) || (t.toldTo(n) && n.Reason == v1alpha1.ReasonConflictingEdit)
 }
 
 // Plan is everything Next decides from.
@@ -75,7 +86,15 @@ type Plan struct {
 	Period      time.Duration // over which MaxRestarts counts
 	RetryAfter  time.Duration // after which a node that refused, or could not tell, is asked again
 	FailedFor   time.Duration // how long a roll-back stops the rollout
+
+	// LeaseHolder is the host name in kube-controller-manager's Lease, to be held against what the agents say; empty: not
+	// known. It says something only where hosts are named as their nodes are.
+	LeaseHolder string
 }
+
+// SettleTime is how long a manifest that somebody else rewrote must have stood still before the operator touches it
+// again: kubeadm's upgrade of a node rewrites four manifests and waits for each process, within a minute or two.
+const SettleTime = 2 * time.Minute
 
 // StepKind says what to do.
 type StepKind string
@@ -118,26 +137,63 @@ func Next(p Plan, now time.Time) Step {
 			Message: fmt.Sprintf("all %d control-plane nodes have what they were told", len(p.Nodes)),
 		}
 	}
-	if s, held := Unready(p, now); held {
-		return s
-	}
-	if s, held := allowance(p, pending, now); held {
-		return s
+	for _, held := range []func() (Step, bool){
+		func() (Step, bool) { return Unready(p, now) },
+		func() (Step, bool) { return unsettled(p, pending, now) },
+		func() (Step, bool) { return allowance(p, pending, now) },
+	} {
+		if s, yes := held(); yes {
+			return s
+		}
 	}
 	slices.SortFunc(pending, leaderLast)
 	return Step{
-		Kind: Start, Node: pending[0].Name, Revision: NextRevision(p.Nodes), Reason: v1alpha1.ReasonRolloutStarted,
+		Kind: Start, Node: pending[0].Name, Revision: p.revisionFor(pending[0]), Reason: v1alpha1.ReasonRolloutStarted,
 		Message: fmt.Sprintf("starting on node %s (%d of %d left)", pending[0].Name, len(pending), len(p.Nodes)),
 	}
 }
 
 // NextRevision returns a revision higher than any that was handed out or ended.
-func NextRevision(nodes []Node) int64 {
-	var highest int64
+func NextRevision(nodes []Node) int64 { return highest(nodes) + 1 }
+
+func highest(nodes []Node) int64 {
+	var most int64
 	for _, n := range nodes {
-		highest = max(highest, n.Revision, n.Ended)
+		most = max(most, n.Revision, n.Ended)
 	}
-	return highest + 1
+	return most
+}
+
+// revisionFor returns the number under which a node is told the target: all nodes of one rollout share it, and a node
+// that had it already gets a higher one.
+func (p Plan) revisionFor(n Node) int64 {
+	newest := highest(p.Nodes)
+	begun := slices.ContainsFunc(p.Nodes, func(other Node) bool {
+		return other.Revision == newest && other.Action == p.Target.Action && other.Flags == p.Target.Flags
+	})
+	if begun && newest > max(n.Revision, n.Ended) {
+		return newest
+	}
+	return newest + 1
+}
+
+// Open returns the target of the last rollout if it is not over: some node was never told, or somebody else took it
+// away again, or some nodes have it and others do not. It goes on before anything new is decided.
+func Open(nodes []Node) (Target, bool) {
+	if len(nodes) == 0 {
+		return Target{}, false
+	}
+	newest := slices.MaxFunc(nodes, func(a, b Node) int { return cmp.Compare(a.Revision, b.Revision) })
+	t := Target{Action: newest.Action, Flags: newest.Flags}
+	if newest.Revision == 0 || t.Action != v1alpha1.ActionApply {
+		return Target{}, false
+	}
+	reached := slices.ContainsFunc(nodes, t.reachedBy)
+	open := slices.ContainsFunc(nodes, func(n Node) bool {
+		untold := n.Action != t.Action || n.Flags != t.Flags
+		return untold || t.takenFrom(n) || (reached && !t.reachedBy(n))
+	})
+	return t, open
 }
 
 func phase(n Node) v1alpha1.ChangePhase {
@@ -181,8 +237,14 @@ func rejected(p Plan, now time.Time) (Step, bool) {
 
 // patience is how long a node's last outcome stops the rollout.
 func (p Plan) patience(n Node) time.Duration {
+	if n.Reason == v1alpha1.ReasonConflictingEdit {
+		return SettleTime // What speaks against going on is the other writer, and the agent counts those.
+	}
 	switch n.Outcome {
 	case v1alpha1.OutcomeRefused:
+		if n.Reason == v1alpha1.ReasonContended {
+			return p.FailedFor // Somebody else keeps taking the flags away: a person has to say whose they are.
+		}
 		return p.RetryAfter
 	case v1alpha1.OutcomeRolledBack:
 		if n.Reason == v1alpha1.ReasonInconclusive || n.Reason == v1alpha1.ReasonNotPickedUp {
@@ -199,20 +261,77 @@ func (p Plan) patience(n Node) time.Duration {
 // Unready holds unless every node is known to be well: unknown means do nothing. A restore goes on where
 // kube-controller-manager is down or leads nowhere, because it may be what brings it back.
 func Unready(p Plan, now time.Time) (Step, bool) {
-	led := false
+	restoring := p.Target.Action == v1alpha1.ActionRestore
 	for _, n := range p.Nodes {
 		switch {
 		case n.silent(now):
 			return hold(n.Name, v1alpha1.ReasonNodeNotReporting,
 				fmt.Sprintf("the agent on node %s has not reported since %s; look at its log", n.Name, reported(n))), true
-		case !n.Healthy && p.Target.Action != v1alpha1.ActionRestore:
+		case !n.Healthy && !restoring:
 			return hold(n.Name, v1alpha1.ReasonNodeUnhealthy,
 				fmt.Sprintf("kube-controller-manager on node %s is not healthy", n.Name)), true
+		case n.Version != "" && n.Version != p.version() && !restoring:
+			return hold(n.Name, v1alpha1.ReasonVersionSkew, fmt.Sprintf(
+				"kube-controller-manager is %s on node %s and %s on another: the control plane is being upgraded, and nothing starts before that is over",
+				n.Version, n.Name, p.version())), true
 		}
-		led = led || (n.Leader != nil && *n.Leader)
 	}
-	if !led && p.Target.Action != v1alpha1.ActionRestore {
+	if restoring {
+		return Step{}, false
+	}
+	return leaderless(p)
+}
+
+// version is that of the first node whose version is known.
+func (p Plan) version() string {
+	for _, n := range p.Nodes {
+		if n.Version != "" {
+			return n.Version
+		}
+	}
+	return ""
+}
+
+// leaderless holds unless exactly one node is known to lead, and the Lease does not speak against it: else the leader
+// could not be changed last.
+func leaderless(p Plan) (Step, bool) {
+	var leaders []string
+	for _, n := range p.Nodes {
+		switch {
+		case n.Leader == nil:
+			return hold(n.Name, v1alpha1.ReasonNoLeader,
+				fmt.Sprintf("whether kube-controller-manager on node %s leads is not known: its metrics could not be read", n.Name)), true
+		case *n.Leader:
+			leaders = append(leaders, n.Name)
+		}
+	}
+	if len(leaders) == 0 {
 		return hold("", v1alpha1.ReasonNoLeader, "no node reports that its kube-controller-manager leads"), true
+	}
+	if len(leaders) > 1 {
+		return hold("", v1alpha1.ReasonNoLeader, fmt.Sprintf(
+			"nodes %s and %s both report that their kube-controller-manager leads, as happens for seconds after a hand-over", leaders[0], leaders[1])), true
+	}
+	held := slices.ContainsFunc(p.Nodes, func(n Node) bool { return n.Name == p.LeaseHolder })
+	if held && p.LeaseHolder != leaders[0] {
+		return hold("", v1alpha1.ReasonNoLeader, fmt.Sprintf(
+			"node %s reports that its kube-controller-manager leads, and the Lease names %s", leaders[0], p.LeaseHolder)), true
+	}
+	return Step{}, false
+}
+
+// unsettled holds while a manifest that somebody else has rewritten has not stood still for long enough.
+func unsettled(p Plan, pending []Node, now time.Time) (Step, bool) {
+	for _, n := range pending {
+		left := SettleTime - now.Sub(n.Changed)
+		if !p.Target.takenFrom(n) || n.Changed.IsZero() || left <= 0 {
+			continue
+		}
+		s := hold(n.Name, v1alpha1.ReasonDrifted, fmt.Sprintf(
+			"somebody else rewrote the manifest of node %s at %s; it gets its flags again once that file has stood still for %s",
+			n.Name, n.Changed.UTC().Format(time.RFC3339), SettleTime))
+		s.Again = left
+		return s, true
 	}
 	return Step{}, false
 }
@@ -225,9 +344,11 @@ func reported(n Node) string {
 }
 
 // allowance holds while the cooldown runs or the restart budget is spent. The nodes after the first of a rollout are
-// not subject to the cooldown: they belong to the change that started it.
+// not subject to the cooldown: they belong to the change that started it. A node that gets back what it has lost is
+// subject to neither.
 func allowance(p Plan, pending []Node, now time.Time) (Step, bool) {
-	if p.Target.Action == v1alpha1.ActionRestore || p.Target.Exempt {
+	fresh := slices.DeleteFunc(slices.Clone(pending), p.Target.takenFrom)
+	if p.Target.Action == v1alpha1.ActionRestore || p.Target.Exempt || len(fresh) == 0 {
 		return Step{}, false
 	}
 	var last time.Time
@@ -242,12 +363,12 @@ func allowance(p Plan, pending []Node, now time.Time) (Step, bool) {
 			}
 		}
 	}
-	if spent+len(pending) > p.MaxRestarts {
+	if spent+len(fresh) > p.MaxRestarts {
 		return hold("", v1alpha1.ReasonRestartBudgetSpent, fmt.Sprintf(
 			"%d restarts in the last %s, %d more needed, %d allowed (spec.rollout.restartBudget)",
-			spent, p.Period, len(pending), p.MaxRestarts)), true
+			spent, p.Period, len(fresh), p.MaxRestarts)), true
 	}
-	begun := len(pending) < len(p.Nodes)
+	begun := len(fresh) < len(p.Nodes)
 	if left := p.Cooldown - now.Sub(last); !begun && !last.IsZero() && left > 0 {
 		s := hold("", v1alpha1.ReasonCooldownActive,
 			fmt.Sprintf("the last change was at %s; the next may start in %s (spec.rollout.cooldown)",
@@ -271,4 +392,20 @@ func leaderLast(a, b Node) int {
 		return 0
 	}
 	return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Name, b.Name))
+}
+
+// HandOver is about how long no kube-controller-manager acts while a rollout changes the leader, as measured on kubeadm
+// clusters of Kubernetes v1.37.2: with several nodes another one takes the Lease over, at once if every process gives it
+// up when it ends (feature gate ControllerManagerReleaseLeaderElectionLockOnExit), else when its 15 s have passed; a lone
+// node's process has to come back first, which takes the kubelet 10.5 to 15 s.
+func HandOver(nodes int, releasing bool) time.Duration { //nolint:revive // A fact about the processes, not a mode.
+	switch {
+	case nodes > 1 && releasing:
+		return 1 * time.Second
+	case nodes > 1:
+		return 16 * time.Second
+	case releasing:
+		return 15 * time.Second
+	}
+	return 32 * time.Second
 }

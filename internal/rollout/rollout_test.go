@@ -44,6 +44,14 @@ func told(n *Node, outcome v1alpha1.Outcome) {
 	n.Ended, n.Outcome, n.Finished, n.Running = 3, outcome, start, wanted
 }
 
+// lost lets every node have been told, and one of them run something else since.
+func lost(p *Plan, i int, changed time.Time) {
+	for j := range p.Nodes {
+		told(&p.Nodes[j], v1alpha1.OutcomeCommitted)
+	}
+	p.Nodes[i].Running, p.Nodes[i].Changed = v1alpha1.DefaultFlags(), changed
+}
+
 func TestNext(t *testing.T) {
 	tests := map[string]struct {
 		change func(*Plan)
@@ -150,8 +158,60 @@ func TestNext(t *testing.T) {
 		"an agent that never reported holds all": {
 			func(p *Plan) { p.Nodes[2].Reported = time.Time{} }, Hold, "c", v1alpha1.ReasonNodeNotReporting,
 		},
-		"no known leader holds all": {
-			func(p *Plan) { p.Nodes[1].Leader = nil }, Hold, "", v1alpha1.ReasonNoLeader,
+		"a node that does not say whether it leads holds all": {
+			func(p *Plan) { p.Nodes[1].Leader = nil }, Hold, "b", v1alpha1.ReasonNoLeader,
+		},
+		"no leader holds all": {
+			func(p *Plan) { p.Nodes[1].Leader = no() }, Hold, "", v1alpha1.ReasonNoLeader,
+		},
+		"two leaders hold all": {
+			func(p *Plan) { p.Nodes[0].Leader = yes() }, Hold, "", v1alpha1.ReasonNoLeader,
+		},
+		"a Lease that names another node holds all": {
+			func(p *Plan) { p.LeaseHolder = "c" }, Hold, "", v1alpha1.ReasonNoLeader,
+		},
+		"a Lease that names a host of another name says nothing": {
+			func(p *Plan) { p.LeaseHolder = "ip-10-0-0-7" }, Start, "a", v1alpha1.ReasonRolloutStarted,
+		},
+		"nothing starts in the middle of an upgrade": {
+			func(p *Plan) {
+				p.Nodes[0].Version, p.Nodes[1].Version, p.Nodes[2].Version = "v1.37.2", "", "v1.38.0"
+			}, Hold, "c", v1alpha1.ReasonVersionSkew,
+		},
+		"a restore goes on in the middle of an upgrade": {
+			func(p *Plan) {
+				p.Target = Target{Action: v1alpha1.ActionRestore}
+				p.Nodes[0].Version, p.Nodes[2].Version = "v1.37.2", "v1.38.0"
+			}, Start, "a", v1alpha1.ReasonRolloutStarted,
+		},
+		"a node that joins in the middle is told too, and before the leader": {
+			func(p *Plan) {
+				told(&p.Nodes[0], v1alpha1.OutcomeCommitted)
+				told(&p.Nodes[2], v1alpha1.OutcomeCommitted)
+				p.Nodes = append(p.Nodes, Node{Name: "d", Running: v1alpha1.DefaultFlags(), Healthy: true, Leader: no(), Reported: start})
+			}, Start, "d", v1alpha1.ReasonRolloutStarted,
+		},
+		"a manifest that was just rewritten is left to settle": {
+			func(p *Plan) { lost(p, 1, start.Add(-time.Minute)) }, Hold, "b", v1alpha1.ReasonDrifted,
+		},
+		"what was taken is given back without asking budget and cooldown": {
+			func(p *Plan) {
+				lost(p, 1, start.Add(-3*time.Minute))
+				p.MaxRestarts, p.Nodes[0].Restarts = 0, []time.Time{start}
+			}, Start, "b", v1alpha1.ReasonRolloutStarted,
+		},
+		"a change that somebody disturbed is made again once the dust has settled": {
+			func(p *Plan) {
+				told(&p.Nodes[0], v1alpha1.OutcomeRolledBack)
+				p.Nodes[0].Reason, p.Nodes[0].Finished = v1alpha1.ReasonConflictingEdit, start.Add(-3*time.Minute)
+				p.Nodes[0].Changed = start.Add(-3 * time.Minute)
+			}, Start, "a", v1alpha1.ReasonRolloutStarted,
+		},
+		"a node that is contended halts until a person has decided": {
+			func(p *Plan) {
+				told(&p.Nodes[0], v1alpha1.OutcomeRefused)
+				p.Nodes[0].Reason, p.Nodes[0].Finished = v1alpha1.ReasonContended, start.Add(-23*time.Hour)
+			}, Halt, "a", v1alpha1.ReasonContended,
 		},
 		"a recent restart starts the cooldown": {
 			func(p *Plan) { p.Nodes[1].Restarts = []time.Time{start.Add(-time.Minute)} }, Hold, "", v1alpha1.ReasonCooldownActive,
@@ -192,6 +252,96 @@ func TestNext(t *testing.T) {
 			got := Next(p, start)
 			if got.Kind != test.kind || got.Node != test.node || got.Reason != test.reason {
 				t.Errorf("Next() = %+v, want kind %s, node %q, reason %s", got, test.kind, test.node, test.reason)
+			}
+		})
+	}
+}
+
+func TestNodesOfOneRolloutShareItsRevision(t *testing.T) {
+	tests := map[string]struct {
+		change func(*Plan)
+		want   int64
+	}{
+		"the first node gets the next one": {func(*Plan) {}, 1},
+		"the others get the same":          {func(p *Plan) { told(&p.Nodes[0], v1alpha1.OutcomeCommitted) }, 3},
+		"a node that had it gets a higher one": {
+			func(p *Plan) { lost(p, 1, time.Time{}) }, 4,
+		},
+		"one that joins later gets that of the others": {
+			func(p *Plan) {
+				lost(p, 1, time.Time{})
+				p.Nodes[1].Running, p.Nodes[2] = wanted, Node{
+					Name: "c", Running: v1alpha1.DefaultFlags(), Healthy: true, Leader: no(), Reported: start,
+				}
+			}, 3,
+		},
+		"one that has ended that revision before its record was lost gets a higher one": {
+			func(p *Plan) {
+				told(&p.Nodes[0], v1alpha1.OutcomeCommitted)
+				p.Nodes[2].Ended, p.Nodes[0].Leader, p.Nodes[1].Leader = 3, yes(), no()
+				told(&p.Nodes[1], v1alpha1.OutcomeCommitted)
+			}, 4,
+		},
+		"other values get a higher one": {
+			func(p *Plan) {
+				told(&p.Nodes[0], v1alpha1.OutcomeCommitted)
+				p.Target.Flags.KubeAPIQPS, p.Target.Exempt = 50, true
+			}, 4,
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			p := valid()
+			test.change(&p)
+			if got := Next(p, start); got.Kind != Start || got.Revision != test.want {
+				t.Errorf("Next() = %+v, want a start with revision %d", got, test.want)
+			}
+		})
+	}
+}
+
+func TestOpen(t *testing.T) {
+	tests := map[string]struct {
+		change func(*Plan)
+		open   bool
+	}{
+		"nothing was told yet":       {func(*Plan) {}, false},
+		"some nodes were never told": {func(p *Plan) { told(&p.Nodes[2], v1alpha1.OutcomeCommitted) }, true},
+		"all nodes have it":          {func(p *Plan) { lost(p, 1, start); p.Nodes[1].Running = wanted }, false},
+		"one has lost it":            {func(p *Plan) { lost(p, 1, start) }, true},
+		"one did not take it, and others have it": {
+			func(p *Plan) {
+				lost(p, 1, start)
+				told(&p.Nodes[1], v1alpha1.OutcomeRefused)
+			}, true,
+		},
+		"the only node rolled it back": {
+			func(p *Plan) {
+				p.Nodes = p.Nodes[:1]
+				told(&p.Nodes[0], v1alpha1.OutcomeRolledBack)
+			}, false,
+		},
+		"somebody disturbed the only node's change": {
+			func(p *Plan) {
+				p.Nodes = p.Nodes[:1]
+				told(&p.Nodes[0], v1alpha1.OutcomeRolledBack)
+				p.Nodes[0].Reason = v1alpha1.ReasonConflictingEdit
+			}, true,
+		},
+		"the last word was a restore": {
+			func(p *Plan) {
+				lost(p, 1, start)
+				p.Nodes[0].Revision, p.Nodes[0].Action, p.Nodes[0].Flags = 4, v1alpha1.ActionRestore, v1alpha1.Flags{}
+			}, false,
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			p := valid()
+			test.change(&p)
+			got, open := Open(p.Nodes)
+			if open != test.open || (open && got != p.Target) {
+				t.Errorf("Open() = %+v, %v, want %v", got, open, test.open)
 			}
 		})
 	}
