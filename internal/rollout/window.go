@@ -33,15 +33,18 @@ type Opening struct {
 // the error says what is wanted instead, for each of them.
 func NewWindows(written []v1alpha1.MaintenanceWindow) (Windows, error) {
 	var w Windows
-	var wrong []error
+	var wrong []string
 	for _, m := range written {
 		parsed, err := newWindow(m)
 		if err != nil {
-			wrong = append(wrong, fmt.Errorf("window %.63q: %w", m.Name, err))
+			wrong = append(wrong, fmt.Sprintf("window %.63q: %v", m.Name, err))
 		}
 		w.all = append(w.all, parsed)
 	}
-	return w, errors.Join(wrong...)
+	if len(wrong) > 0 {
+		return w, errors.New(strings.Join(wrong, "; "))
+	}
+	return w, nil
 }
 
 func newWindow(m v1alpha1.MaintenanceWindow) (window, error) {
@@ -145,10 +148,11 @@ func (w window) lastHit(now time.Time) time.Time {
 	return w.schedule.Next(from.In(w.schedule.Location))
 }
 
-// hold holds while no window is open.
-func (w Windows) hold(now time.Time) (Step, bool) {
-	at := w.At(now)
-	if at.Open {
+// outside holds while no window is open. Every start costs a restart, so that it holds for each node of a rollout, and
+// for one that gets back what it has lost; a step back and a restore do not wait.
+func outside(p Plan, now time.Time) (Step, bool) {
+	at := p.Windows.At(now)
+	if at.Open || p.Target.Exempt || p.Target.Action == v1alpha1.ActionRestore {
 		return Step{}, false
 	}
 	if at.Next.IsZero() {

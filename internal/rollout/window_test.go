@@ -275,6 +275,15 @@ func TestRolloutsStartInWindowsOnly(t *testing.T) {
 				p.Windows, _ = NewWindows([]v1alpha1.MaintenanceWindow{windowOf("w", "x", "1h", "")})
 			}, Hold, v1alpha1.ReasonOutsideMaintenanceWindow,
 		},
+		"a node that lost its flags waits too": {
+			func(p *Plan) {
+				for i := range p.Nodes {
+					told(&p.Nodes[i], v1alpha1.OutcomeCommitted)
+				}
+				lost(p, 0, start.Add(-time.Hour))
+				p.Windows = closed
+			}, Hold, v1alpha1.ReasonOutsideMaintenanceWindow,
+		},
 		"a step back may start": {
 			func(p *Plan) { p.Windows, p.Target.Exempt = closed, true }, Start, v1alpha1.ReasonRolloutStarted,
 		},
