@@ -19,6 +19,8 @@ type pass struct {
 
 	// Handed is the revision that this pass handed to a node, or 0.
 	Handed int64
+	// Persisted is what kubeadm's configuration holds on behalf of the policy; nil: this pass wants nothing of it.
+	Persisted *v1alpha1.Flags
 }
 
 // interval is how soon the policy is looked at again without an event.

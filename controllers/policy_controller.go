@@ -45,7 +45,8 @@ type PolicyReconciler struct {
 	Events   events.EventRecorder
 	Synced   func() bool // whether the tracker has seen the initial state
 
-	finals sync.Map // name of a deleted policy to its v1alpha1.DeletionPolicy
+	visited visit    // of kubeadm's configuration
+	finals  sync.Map // name of a deleted policy to its v1alpha1.DeletionPolicy
 }
 
 // Reconcile observes, concludes, acts, and reports, in that order.
@@ -70,6 +71,9 @@ func (r *PolicyReconciler) Reconcile(ctx context.Context, req ctrl.Request) (_ c
 	if p.Handed, err = r.act(ctx, p); err != nil {
 		return ctrl.Result{}, fmt.Errorf("act: %w", err)
 	}
+	if p, err = r.persist(ctx, p); err != nil {
+		return ctrl.Result{}, fmt.Errorf("persist: %w", err)
+	}
 	r.Episodes.save(ctx)
 	return ctrl.Result{RequeueAfter: p.interval()}, nil
 }
@@ -91,6 +95,9 @@ func (r *PolicyReconciler) reconcileDeleted(ctx context.Context, name string) (c
 	}
 	step := restoreStep(left, r.Clock.Now())
 	if _, err := r.instruct(ctx, step, restoreInstruction(left[0])); err != nil {
+		return ctrl.Result{}, fmt.Errorf("restore after the deletion of policy %s: %w", name, err)
+	}
+	if err := r.unpersist(ctx, name, step); err != nil {
 		return ctrl.Result{}, fmt.Errorf("restore after the deletion of policy %s: %w", name, err)
 	}
 	ctrl.LoggerFrom(ctx).V(1).Info("Restoring after the policy was deleted", "policy", name, "step", step.Kind,
