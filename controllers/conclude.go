@@ -298,6 +298,7 @@ func rolloutNodes(nodes []v1alpha1.EndpointSyncNode) []rollout.Node {
 			Ended: n.Status.ObservedRevision, Phase: n.Status.Phase,
 			Outcome: n.Status.Last.Outcome, Reason: n.Status.Last.Reason, Message: n.Status.Last.Message,
 			Finished: n.Status.Last.FinishTime.Time, Running: n.Status.Running, Version: n.Status.KCMVersion,
+			Changed: n.Status.ManifestChangeTime.Time,
 			Healthy: n.Status.Healthy != nil && *n.Status.Healthy, Leader: n.Status.Leader, Reported: n.Status.ReportTime.Time,
 		}
 		for _, at := range n.Status.Restarts {
