@@ -32,7 +32,7 @@ func Clean(ctx context.Context, dir string) error {
 			return fmt.Errorf("the machines that run were made in %s: end those first", owner)
 		}
 	}
-	if err = removeCgroups(ctx); err != nil {
+	if err = removeCgroups(ctx, Prefix+"*"); err != nil {
 		return err
 	}
 	spaces, err := namespaces(ctx)

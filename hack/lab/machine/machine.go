@@ -126,6 +126,10 @@ func (m *Machine) start(ctx context.Context) error {
 	if err := m.plug(ctx); err != nil {
 		return err
 	}
+	// The kubelet takes long to find out that the containers of leftover groups are gone.
+	if err := removeCgroups(ctx, Prefix+m.Name); err != nil {
+		return err
+	}
 	groups, err := makeCgroups(Prefix + m.Name)
 	if err != nil {
 		return err
