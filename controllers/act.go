@@ -1,10 +1,13 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -30,7 +33,7 @@ func (p pass) interval() time.Duration {
 		open = open || s.Open > 0
 	}
 	switch {
-	case p.Step.Kind == rollout.Wait || p.Handed > 0 || open || !p.Synced:
+	case p.Step.Kind == rollout.Wait || p.Step.Kind == rollout.Start || open || !p.Synced:
 		return busyInterval
 	case p.Step.Again > 0:
 		return min(p.Step.Again, quietInterval)
@@ -38,15 +41,21 @@ func (p pass) interval() time.Duration {
 	return quietInterval
 }
 
-// act hands the step's instruction to its node and returns its revision, and keeps the deletion policy on every node in step.
-func (r *PolicyReconciler) act(ctx context.Context, p pass) (handed int64, err error) {
+// act hands the step's instruction to its node, and keeps the deletion policy on every node in step. It returns the pass
+// with what came of it.
+func (r *PolicyReconciler) act(ctx context.Context, p pass) (pass, error) {
 	if p.Stalled == v1alpha1.ReasonConflict {
-		return 0, nil
+		return p, nil
 	}
 	if err := r.syncDeletionPolicy(ctx, p); err != nil {
-		return 0, err
+		return p, err
 	}
-	return r.instruct(ctx, p.Step, instructionFor(p))
+	if p.Step.Kind != rollout.Start {
+		return p, nil
+	}
+	given, err := r.instruct(ctx, p.Plan, p.Step, instructionFor(p))
+	p.Step, p.Handed = given.step, given.revision
+	return p, err
 }
 
 // syncDeletionPolicy writes a changed deletion policy where the flags are ours already. It is no instruction: the
@@ -68,8 +77,8 @@ func (r *PolicyReconciler) syncDeletionPolicy(ctx context.Context, p pass) error
 // instructionFor is what a node is told when a step starts on it.
 func instructionFor(p pass) v1alpha1.EndpointSyncNodeSpec {
 	return v1alpha1.EndpointSyncNodeSpec{
-		Action:           p.Target.Action,
-		Flags:            p.Target.Flags,
+		Action:           p.Plan.Target.Action,
+		Flags:            p.Plan.Target.Flags,
 		PolicyName:       p.Policy.Name,
 		PolicyGeneration: p.Policy.Generation,
 		DeletionPolicy:   p.Policy.Spec.DeletionPolicy,
@@ -78,37 +87,76 @@ func instructionFor(p pass) v1alpha1.EndpointSyncNodeSpec {
 	}
 }
 
-// instruct writes the instruction for the step's node, if the step starts one, and returns the revision that it really
-// handed out. The write is the claim: it carries the resource version of a fresh read, and it is not made if that read
-// shows any node in flight, so that of two controllers that both believe they lead, one fails on the same node.
-func (r *PolicyReconciler) instruct(ctx context.Context, step rollout.Step, told v1alpha1.EndpointSyncNodeSpec) (handed int64, err error) {
-	if step.Kind != rollout.Start {
-		return 0, nil
+// handout is what came of an attempt to hand out an instruction.
+type handout struct {
+	step     rollout.Step // as it stands now
+	revision int64        // that was handed out; 0: none
+}
+
+// instruct writes the instruction for the node of a step that starts one. It looks at everything anew, past the cache, and
+// does nothing unless that leads to the same step; then it claims the rollout, and only then tells the node, by a write
+// that fails if anybody has touched the node since.
+func (r *PolicyReconciler) instruct(
+	ctx context.Context, plan rollout.Plan, step rollout.Step, told v1alpha1.EndpointSyncNodeSpec,
+) (handout, error) {
+	fresh, err := r.liveFleet(ctx)
+	if err != nil {
+		return handout{step: step}, fmt.Errorf("look at all nodes before changing %s: %w", step.Node, err)
 	}
-	var fresh v1alpha1.EndpointSyncNodeList
-	if err := r.Live.List(ctx, &fresh); err != nil {
-		return 0, fmt.Errorf("read all EndpointSyncNodes before changing %s: %w", step.Node, err)
+	plan.Nodes, plan.LeaseHolder = rolloutNodes(fresh.about(plan)), fresh.leaseHolder
+	if again := rollout.Next(plan, r.Clock.Now()); !again.Same(step) {
+		return handout{step: again}, nil
 	}
-	plain := rolloutNodes(fresh.Items)
-	if anyInFlight(plain) {
-		return 0, nil // The cache was behind; the next pass sees it.
+	if anyInFlight(rolloutNodes(fresh.nodes)) { // One that this plan is not about.
+		return handout{step: step}, nil
 	}
-	for i := range fresh.Items {
-		n := &fresh.Items[i]
-		if n.Name != step.Node {
-			continue
-		}
-		before := n.DeepCopy()
-		told.Revision = new(rollout.NextRevision(plain))
-		n.Spec = told
-		if err := r.Client.Patch(ctx, n, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
-			return 0, fmt.Errorf("hand revision %d to node %s: %w", *told.Revision, step.Node, err)
-		}
-		ctrl.LoggerFrom(ctx).Info("Told node to change", "node", step.Node, "revision", *told.Revision,
-			"action", told.Action, "flags", told.Flags.String())
-		handed = *told.Revision
+	if taken, err := r.takeTurn(ctx, fresh, step.Node); err != nil || !taken {
+		return handout{step: step}, err
 	}
-	return handed, nil
+	i := slices.IndexFunc(fresh.nodes, func(n v1alpha1.EndpointSyncNode) bool { return n.Name == step.Node })
+	n, before := &fresh.nodes[i], fresh.nodes[i].DeepCopy()
+	told.Revision = new(step.Revision)
+	n.Spec = told
+	err = r.Client.Patch(ctx, n, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+	switch {
+	case outrun(err): // By the agent's report, most likely.
+		return handout{step: step}, nil
+	case err != nil:
+		return handout{step: step}, fmt.Errorf("hand revision %d to node %s: %w", step.Revision, step.Node, err)
+	}
+	ctrl.LoggerFrom(ctx).Info("Told node to change", "node", step.Node, "revision", step.Revision,
+		"action", told.Action, "flags", told.Flags.String())
+	return handout{step: step, revision: step.Revision}, nil
+}
+
+// liveFleet is what the API server says now of all nodes, of who leads, and of whose turn it is.
+type liveFleet struct {
+	claim       *coordinationv1.Lease       // read before the nodes
+	nodes       []v1alpha1.EndpointSyncNode // by name
+	leaseHolder string
+}
+
+// liveFleet reads past the cache.
+func (r *PolicyReconciler) liveFleet(ctx context.Context) (f liveFleet, err error) {
+	if f.claim, err = r.readClaim(ctx); err != nil {
+		return f, err
+	}
+	var list v1alpha1.EndpointSyncNodeList
+	if err = r.Live.List(ctx, &list); err != nil {
+		return f, fmt.Errorf("list EndpointSyncNodes: %w", err)
+	}
+	f.nodes = r.Signals.stamped(list.Nodes())
+	slices.SortFunc(f.nodes, func(a, b v1alpha1.EndpointSyncNode) int { return cmp.Compare(a.Name, b.Name) })
+	f.leaseHolder, err = r.leaseHolder(ctx)
+	return f, err
+}
+
+// about returns the nodes that a plan is about: all of them, and of a restore those that it put something on.
+func (f liveFleet) about(plan rollout.Plan) []v1alpha1.EndpointSyncNode {
+	if plan.Target.Action != v1alpha1.ActionRestore {
+		return f.nodes
+	}
+	return ownedBy(f.nodes, plan.Policy)
 }
 
 // ownedBy returns the nodes that were last told something on behalf of a policy.
@@ -122,13 +170,13 @@ func ownedBy(nodes []v1alpha1.EndpointSyncNode, policy string) []v1alpha1.Endpoi
 	return owned
 }
 
-// restoreStep is the next step of putting back what the nodes had before the operator's first change.
-func restoreStep(nodes []v1alpha1.EndpointSyncNode, now time.Time) rollout.Step {
-	return rollout.Next(rollout.Plan{
+// restorePlan is the plan of putting back what the nodes had before the operator's first change.
+func restorePlan(nodes []v1alpha1.EndpointSyncNode) rollout.Plan {
+	return rollout.Plan{
 		Nodes: rolloutNodes(nodes), Target: rollout.Target{Action: v1alpha1.ActionRestore},
 		Policy: nodes[0].Spec.PolicyName, Generation: nodes[0].Spec.PolicyGeneration,
 		RetryAfter: restoreRetry, FailedFor: failureTTL,
-	}, now)
+	}
 }
 
 // restoreInstruction restores with the patience that the deleted policy asked for.

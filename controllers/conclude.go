@@ -10,6 +10,7 @@ import (
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
+	"github.com/endpointsync/endpoint-sync-operator/internal/platform"
 	"github.com/endpointsync/endpoint-sync-operator/internal/rollout"
 	"github.com/endpointsync/endpoint-sync-operator/internal/tuner"
 )
@@ -40,6 +41,8 @@ type Situation struct {
 
 	// Guardrails are GuardrailsOf the spec as it was written, without defaults.
 	Guardrails tuner.Guardrails
+
+	Platform platform.Finding // zero: not known
 }
 
 // Conclusion is what a pass makes of its situation.
@@ -53,7 +56,9 @@ type Conclusion struct {
 	Past     []tuner.Revision
 	Decision tuner.Decision
 	Step     rollout.Step
-	Target   rollout.Target // of Step
+	Plan     rollout.Plan // that Step is of
+
+	goesOn bool // Step belongs to a rollout that has begun, and not to Decision
 }
 
 // Conclude says what is the matter and what to do next. It is a pure function: the same situation gives the same
@@ -72,9 +77,9 @@ func Conclude(s Situation) Conclusion {
 	c.Verdict.Message += grounds(c.Verdict.Row, s.Evidence.Lag)
 	c.Bottleneck = tuner.Diagnose(s.Evidence, objective)
 	c.Standing = tuner.Guard(s.Evidence, s.Guardrails)
-	plan := planOf(s)
+	c.Plan = planOf(s)
 	if s.Policy.Spec.Mode == v1alpha1.ModeObserve {
-		c.Step = idle(plan, s.Now, v1alpha1.ReasonObserving, "spec.mode is Observe: nothing is decided and nothing is written")
+		c.Step = idle(c.Plan, s.Now, v1alpha1.ReasonObserving, "spec.mode is Observe: nothing is decided and nothing is written")
 		return c
 	}
 	c.Past = settled(s, objective)
@@ -84,10 +89,10 @@ func Conclude(s Situation) Conclusion {
 		Relax: s.Policy.Spec.Rollout.Relax == v1alpha1.RelaxAfterQuiet,
 	})
 	if s.Policy.Spec.Mode == v1alpha1.ModeRecommend {
-		c.Step = idle(plan, s.Now, v1alpha1.ReasonRecommended, "spec.mode is Recommend: nothing is written")
+		c.Step = idle(c.Plan, s.Now, v1alpha1.ReasonRecommended, "spec.mode is Recommend: nothing is written")
 		return c
 	}
-	return c.enforce(s, plan)
+	return c.enforce(s)
 }
 
 // idle starts nothing, and waits for a node that was told something before: that ends by itself, whatever was asked
@@ -100,22 +105,20 @@ func idle(plan rollout.Plan, now time.Time, reason, message string) rollout.Step
 }
 
 // enforce finds the rollout's next step: of a rollout that has begun, else of a new decision.
-func (c Conclusion) enforce(s Situation, plan rollout.Plan) Conclusion {
+func (c Conclusion) enforce(s Situation) Conclusion {
+	if !s.Platform.Patchable {
+		return c.refusePlatform(s)
+	}
 	if len(s.Nodes) == 0 {
 		c.Stalled = v1alpha1.ReasonNoControlPlaneNodes
 		c.Message = "no node carries the label " + controlPlaneLabel +
 			": the control plane is not ours to patch; use spec.mode Recommend and apply status.recommended yourself"
 		return c
 	}
-	if len(s.Nodes) > 1 {
-		c.Stalled = v1alpha1.ReasonNotImplemented
-		c.Message = fmt.Sprintf("this release rolls out to one control-plane node, and there are %d; "+
-			"use spec.mode Recommend and apply status.recommended yourself", len(s.Nodes))
-		return c
-	}
-	c.Target = openTarget(plan.Nodes)
+	begun := begunRollout(s, c.Plan.Nodes)
+	c.Plan.Target, c.goesOn = begun.target, begun.open
 	switch {
-	case anyInFlight(plan.Nodes): // Ends by itself, whatever was asked since.
+	case anyInFlight(c.Plan.Nodes): // Ends by itself, whatever was asked since.
 	case s.Policy.DeletionTimestamp != nil:
 		c.Step = hold(v1alpha1.ReasonPaused, "the policy is being deleted: no change starts")
 		return c
@@ -124,23 +127,54 @@ func (c Conclusion) enforce(s Situation, plan rollout.Plan) Conclusion {
 		return c
 	case c.failed(s):
 		return c
-	case c.Target == (rollout.Target{}) && !c.Decision.Act:
-		c.Step = hold(c.Decision.Reason, c.Decision.Message)
-		if unready, yes := rollout.Unready(plan, s.Now); yes {
-			c.Step = unready
-		}
-		return c
-	case c.Target == (rollout.Target{}):
-		c.Target = rollout.Target{
+	case begun.open:
+	case c.Decision.Act:
+		c.Plan.Target = rollout.Target{
 			Action: v1alpha1.ActionApply, Flags: c.Decision.Flags, Exempt: c.Decision.Purpose == tuner.PurposeUndo,
 		}
+	default:
+		return c.rest(s, begun)
 	}
-	plan.Target = c.Target
-	c.Step = rollout.Next(plan, s.Now)
-	if c.Step.Kind == rollout.Halt || abandoned(c.Step, plan.Nodes, s.Now) {
+	c.Step = rollout.Next(c.Plan, s.Now)
+	if c.Step.Kind == rollout.Halt || abandoned(c.Step, c.Plan.Nodes, s.Now) {
 		c.Stalled, c.Message = c.Step.Reason, c.Step.Message
 	}
 	return c
+}
+
+// rest starts nothing because nothing was decided, and says what stands in the way of whatever will be.
+func (c Conclusion) rest(s Situation, begun begun) Conclusion {
+	c.Step = hold(c.Decision.Reason, c.Decision.Message)
+	if unready, yes := rollout.Unready(c.Plan, s.Now); yes {
+		c.Step = unready
+	}
+	if begun.outside != "" {
+		c.Stalled, c.Message = v1alpha1.ReasonRolloutAbandoned, begun.outside
+	}
+	return c
+}
+
+// begun is a rollout that is not over.
+type begun struct {
+	open    bool
+	target  rollout.Target
+	outside string // why a rollout that is not over does not go on
+}
+
+// begunRollout returns the policy's rollout that is not over, if there is one. It goes on before anything new is decided,
+// also under a new spec, as long as that spec would let it.
+func begunRollout(s Situation, nodes []rollout.Node) begun {
+	target, open := rollout.Open(nodes)
+	newest := slices.MaxFunc(nodes, func(a, b rollout.Node) int { return cmp.Compare(a.Revision, b.Revision) })
+	if !open || newest.Policy != s.Policy.Name {
+		return begun{}
+	}
+	if why := s.Policy.Spec.Bounds.Reject(target.Flags); why != "" {
+		return begun{outside: fmt.Sprintf(
+			"revision %d is on some nodes and not on others, and does not go on because %s: widen spec.bounds, or wait for the next decision, which brings all nodes in step",
+			newest.Revision, why)}
+	}
+	return begun{open: true, target: target}
 }
 
 // abandoned says whether the node that the step waits for has been silent for too long.
@@ -263,7 +297,8 @@ func rolloutNodes(nodes []v1alpha1.EndpointSyncNode) []rollout.Node {
 			Policy: n.Spec.PolicyName, Generation: n.Spec.PolicyGeneration, Standing: standing(n.Status),
 			Ended: n.Status.ObservedRevision, Phase: n.Status.Phase,
 			Outcome: n.Status.Last.Outcome, Reason: n.Status.Last.Reason, Message: n.Status.Last.Message,
-			Finished: n.Status.Last.FinishTime.Time, Running: n.Status.Running,
+			Finished: n.Status.Last.FinishTime.Time, Running: n.Status.Running, Version: n.Status.KCMVersion,
+			Changed: n.Status.ManifestChangeTime.Time,
 			Healthy: n.Status.Healthy != nil && *n.Status.Healthy, Leader: n.Status.Leader, Reported: n.Status.ReportTime.Time,
 		}
 		for _, at := range n.Status.Restarts {
@@ -281,22 +316,6 @@ func standing(s v1alpha1.EndpointSyncNodeStatus) string {
 		return ""
 	}
 	return ready.Reason + ": " + ready.Message
-}
-
-// openTarget returns what the last rollout was for, if some node was never told: it goes on before anything new.
-func openTarget(nodes []rollout.Node) rollout.Target {
-	if len(nodes) == 0 {
-		return rollout.Target{}
-	}
-	newest := slices.MaxFunc(nodes, func(a, b rollout.Node) int { return cmp.Compare(a.Revision, b.Revision) })
-	target := rollout.Target{Action: newest.Action, Flags: newest.Flags}
-	untold := slices.ContainsFunc(nodes, func(n rollout.Node) bool {
-		return n.Action != target.Action || n.Flags != target.Flags
-	})
-	if newest.Revision == 0 || target.Action != v1alpha1.ActionApply || !untold {
-		return rollout.Target{}
-	}
-	return target
 }
 
 func anyInFlight(nodes []rollout.Node) bool {

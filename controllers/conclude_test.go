@@ -9,6 +9,7 @@ import (
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
+	"github.com/endpointsync/endpoint-sync-operator/internal/platform"
 	"github.com/endpointsync/endpoint-sync-operator/internal/rollout"
 	"github.com/endpointsync/endpoint-sync-operator/internal/tuner"
 )
@@ -68,6 +69,7 @@ func valid() Situation {
 			}.WithDefaults(),
 		},
 		InCharge: "default",
+		Platform: patchable,
 		Synced:   true,
 		Nodes:    []v1alpha1.EndpointSyncNode{healthyNode()},
 		Evidence: tuner.Evidence{
@@ -76,6 +78,9 @@ func valid() Situation {
 		Now: now,
 	}
 }
+
+// patchable is a platform whose manifest is ours to patch.
+var patchable = platform.Finding{Platform: platform.Kubeadm, Patchable: true, Reason: "it has kubeadm's labels"}
 
 func healthyNode() v1alpha1.EndpointSyncNode {
 	return v1alpha1.EndpointSyncNode{
@@ -86,6 +91,28 @@ func healthyNode() v1alpha1.EndpointSyncNode {
 			KCMVersion: "v1.37.2", Healthy: new(true), Leader: new(true),
 		},
 	}
+}
+
+var someFlags = v1alpha1.Flags{KubeAPIQPS: 50, KubeAPIBurst: 500}
+
+// standby is a healthy node that does not lead.
+func standby(name string) v1alpha1.EndpointSyncNode {
+	n := healthyNode()
+	n.Name, n.Status.Leader = name, new(false)
+	return n
+}
+
+// had is a node that was told flags and runs them.
+func had(n v1alpha1.EndpointSyncNode, flags v1alpha1.Flags) v1alpha1.EndpointSyncNode {
+	n.Spec.Revision, n.Spec.Action, n.Spec.Flags = new(int64(4)), v1alpha1.ActionApply, flags
+	n.Spec.PolicyName, n.Spec.PolicyGeneration = "default", 1
+	n.Status.ObservedRevision, n.Status.Running = 4, flags.Or(n.Status.Running)
+	n.Status.Last = v1alpha1.ChangeResult{
+		Revision: 4, Outcome: v1alpha1.OutcomeCommitted, Reason: v1alpha1.ReasonCommitted, Flags: flags,
+		StartTime: metav1.NewTime(now.Add(-time.Minute)), FinishTime: metav1.NewTime(now.Add(-time.Second)),
+	}
+	n.Status.Restarts = []metav1.Time{metav1.NewTime(now.Add(-time.Minute))}
+	return n
 }
 
 func TestConclude(t *testing.T) {
@@ -152,8 +179,41 @@ func TestConclude(t *testing.T) {
 			func(s *Situation) { s.Nodes[0].Status.Failed = []v1alpha1.FailedSetting{failure()} },
 			v1alpha1.ReasonRolledBack, rollout.Hold, v1alpha1.ReasonRolledBack,
 		},
-		"more than one control-plane node is not implemented": {
-			func(s *Situation) { s.Nodes = append(s.Nodes, healthyNode()) }, v1alpha1.ReasonNotImplemented, "", "",
+		"of several nodes a standby is changed first": {
+			func(s *Situation) { s.Nodes = append(s.Nodes, standby("cp-2")) }, "", rollout.Start, v1alpha1.ReasonRolloutStarted,
+		},
+		"a rollout that has begun goes on without a new decision": {
+			func(s *Situation) {
+				s.Nodes = append(s.Nodes, had(standby("cp-2"), someFlags))
+				s.Evidence.Demand, s.Evidence.Lag = lag.Demand{}, lag.Summary{}
+			}, "", rollout.Start, v1alpha1.ReasonRolloutStarted,
+		},
+		"a rollout that has begun goes on under a new spec that admits it": {
+			func(s *Situation) {
+				s.Nodes = append(s.Nodes, had(standby("cp-2"), someFlags))
+				s.Evidence.Demand, s.Evidence.Lag, s.Policy.Generation = lag.Demand{}, lag.Summary{}, 2
+			}, "", rollout.Start, v1alpha1.ReasonRolloutStarted,
+		},
+		"a rollout that has begun is abandoned where new bounds forbid it, and nothing else was decided": {
+			func(s *Situation) {
+				s.Nodes = append(s.Nodes, had(standby("cp-2"), someFlags))
+				s.Evidence.Demand, s.Evidence.Lag, s.Policy.Generation = lag.Demand{}, lag.Summary{}, 2
+				s.Policy.Spec.Bounds.KubeAPIQPS.Max = someFlags.KubeAPIQPS - 1
+			}, v1alpha1.ReasonRolloutAbandoned, rollout.Hold, v1alpha1.ReasonTooFewSamples,
+		},
+		"what a former policy left on some nodes is no rollout of this one": {
+			func(s *Situation) {
+				n := had(standby("cp-2"), someFlags)
+				n.Spec.PolicyName = "former"
+				s.Nodes = append(s.Nodes, n)
+				s.Evidence.Demand, s.Evidence.Lag = lag.Demand{}, lag.Summary{}
+			}, "", rollout.Hold, v1alpha1.ReasonTooFewSamples,
+		},
+		"a pause stops a rollout that has begun": {
+			func(s *Situation) {
+				s.Nodes = append(s.Nodes, had(standby("cp-2"), someFlags))
+				s.Policy.Annotations = map[string]string{v1alpha1.PauseAnnotation: "true"}
+			}, "", rollout.Hold, v1alpha1.ReasonPaused,
 		},
 		"a node in flight is waited for in Observe too": {
 			func(s *Situation) {

@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -23,6 +24,7 @@ const controlPlaneLabel = "node-role.kubernetes.io/control-plane"
 // the isolation probe. It hands out no instruction.
 type NodeReconciler struct {
 	Client client.Client
+	Clock  clock.PassiveClock
 }
 
 // Reconcile creates the EndpointSyncNode of a control-plane node, and deletes it when the node is gone.
@@ -35,7 +37,7 @@ func (r *NodeReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.
 	err := r.Client.Get(ctx, req.NamespacedName, &node)
 	switch _, labelled := node.Labels[controlPlaneLabel]; {
 	case apierrors.IsNotFound(err):
-		return ctrl.Result{}, r.remove(ctx, req.Name)
+		return r.remove(ctx, req.Name)
 	case err != nil:
 		return ctrl.Result{}, fmt.Errorf("get node %s: %w", req.Name, err)
 	case !labelled: // The label may be back in a moment; only a node that is gone loses its record.
@@ -61,12 +63,28 @@ func (r *NodeReconciler) ensure(ctx context.Context, name string) error {
 	return nil
 }
 
-func (r *NodeReconciler) remove(ctx context.Context, name string) error {
-	channel := v1alpha1.EndpointSyncNode{ObjectMeta: metav1.ObjectMeta{Name: name}}
-	if err := r.Client.Delete(ctx, &channel); client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("delete EndpointSyncNode of vanished node %s: %w", name, err)
+// remove forgets a node that is gone. One that was in the middle of a change keeps its record, and with it the rollout's
+// turn, until its agent has been silent for long enough: whoever deletes a Node object does not stop its machine.
+func (r *NodeReconciler) remove(ctx context.Context, name string) (ctrl.Result, error) {
+	channel := v1alpha1.EndpointSyncNode{}
+	err := r.Client.Get(ctx, client.ObjectKey{Name: name}, &channel)
+	if apierrors.IsNotFound(err) {
+		return ctrl.Result{}, nil
+	} else if err != nil {
+		return ctrl.Result{}, fmt.Errorf("get EndpointSyncNode of vanished node %s: %w", name, err)
 	}
-	return nil
+	if left := silenceLimit - r.Clock.Since(channel.Status.ReportTime.Time); inFlight(channel) && left > 0 {
+		ctrl.LoggerFrom(ctx).Info("Node vanished in the middle of a change; its record stays while its agent may be at work", "node", name)
+		return ctrl.Result{RequeueAfter: left}, nil
+	}
+	if err := r.Client.Delete(ctx, &channel, client.Preconditions{UID: &channel.UID}); client.IgnoreNotFound(err) != nil {
+		return ctrl.Result{}, fmt.Errorf("delete EndpointSyncNode of vanished node %s: %w", name, err)
+	}
+	return ctrl.Result{}, nil
+}
+
+func inFlight(n v1alpha1.EndpointSyncNode) bool {
+	return anyInFlight(rolloutNodes([]v1alpha1.EndpointSyncNode{n}))
 }
 
 // SetupWithManager registers the reconciler. An EndpointSyncNode that somebody deletes is made again, and one whose

@@ -13,6 +13,7 @@ import (
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
+	"github.com/endpointsync/endpoint-sync-operator/internal/rollout"
 	"github.com/endpointsync/endpoint-sync-operator/internal/tuner"
 )
 
@@ -26,7 +27,7 @@ func (r *PolicyReconciler) observe(ctx context.Context, s Situation) (Situation,
 		return s, fmt.Errorf("policy %s went while it was being observed", s.Policy.Name)
 	}
 	s.Nodes, s.Synced = r.Signals.stamped(nodes), r.Synced()
-	s.InCharge = policies[0].Name
+	s.InCharge, s.Platform = policies[0].Name, r.Platform()
 	s.Guardrails = GuardrailsOf(s.Policy.Spec.Guardrails)
 	s.Policy.Spec = s.Policy.Spec.WithDefaults()
 	if s.Measured, s.Invalid = Measured(s.Policy.Spec.Services); s.Invalid != "" {
@@ -40,10 +41,11 @@ func (r *PolicyReconciler) observe(ctx context.Context, s Situation) (Situation,
 	change := lastChange(nodes)
 	since := r.evidenceSince(s.Now, window, change)
 	s.Evidence = tuner.Evidence{
-		Now:    s.Now,
-		Lag:    r.Tracker.Summary(lag.Query{Now: s.Now, Since: since, Measured: s.Measured}),
-		Demand: r.Tracker.Demand(since, s.Now),
-		Server: r.Server.between(since, s.Now), ServerBefore: r.Server.between(change.Add(-beforeChange), change),
+		Now:      s.Now,
+		Lag:      r.Tracker.Summary(lag.Query{Now: s.Now, Since: since, Measured: s.Measured}),
+		Demand:   r.Tracker.Demand(since, s.Now),
+		HandOver: HandOver(nodes),
+		Server:   r.Server.between(since, s.Now), ServerBefore: r.Server.between(change.Add(-beforeChange), change),
 	}
 	if leader, ok := leaderOf(nodes); ok {
 		s.Evidence.Leader, s.Evidence.Flags = tuner.Led, leader.Status.Running
@@ -68,8 +70,9 @@ func (r *PolicyReconciler) fleet(ctx context.Context) ([]v1alpha1.EndpointSyncPo
 	if err := r.Client.List(ctx, &nodes); err != nil {
 		return nil, nil, fmt.Errorf("list EndpointSyncNodes: %w", err)
 	}
-	slices.SortFunc(nodes.Items, func(a, b v1alpha1.EndpointSyncNode) int { return cmp.Compare(a.Name, b.Name) })
-	return policies, nodes.Items, nil
+	all := nodes.Nodes()
+	slices.SortFunc(all, func(a, b v1alpha1.EndpointSyncNode) int { return cmp.Compare(a.Name, b.Name) })
+	return policies, all, nil
 }
 
 // PoliciesByAge returns all policies, the one in charge first: the oldest, by name if two are equally old.
@@ -132,7 +135,7 @@ func lastChange(nodes []v1alpha1.EndpointSyncNode) time.Time {
 	var last time.Time
 	for _, n := range nodes {
 		switch n.Status.Last.Outcome {
-		case v1alpha1.OutcomeCommitted, v1alpha1.OutcomeRolledBack, v1alpha1.OutcomeRollbackFailed:
+		case v1alpha1.OutcomeCommitted, v1alpha1.OutcomeRolledBack, v1alpha1.OutcomeRollbackFailed, v1alpha1.OutcomeDisplaced:
 			last = later(last, n.Status.Last.FinishTime.Time)
 		case v1alpha1.OutcomeUnchanged, v1alpha1.OutcomeRefused:
 		}
@@ -222,4 +225,17 @@ func value(v *int64) int64 {
 		return 0
 	}
 	return *v
+}
+
+// HandOver is about how long no kube-controller-manager acts while a rollout changes all nodes.
+func HandOver(nodes []v1alpha1.EndpointSyncNode) time.Duration {
+	return rollout.HandOver(len(nodes), releasing(nodes))
+}
+
+// releasing says whether the kube-controller-manager of every node is known to give the Lease up when it ends.
+func releasing(nodes []v1alpha1.EndpointSyncNode) bool {
+	return len(nodes) > 0 && !slices.ContainsFunc(nodes, func(n v1alpha1.EndpointSyncNode) bool {
+		gate := n.Status.Settings.ReleaseOnExit
+		return gate == nil || !*gate
+	})
 }

@@ -24,6 +24,9 @@ func settled(s Situation, o tuner.Objective) []tuner.Revision {
 func pastOf(s Situation) []tuner.Revision {
 	past := make([]tuner.Revision, 0, len(s.Policy.Status.History))
 	for _, e := range s.Policy.Status.History {
+		if e.Purpose == v1alpha1.PurposeRepeat {
+			continue // Nothing was decided: a node got back what it had lost.
+		}
 		r := tuner.Revision{
 			Number: e.Revision, From: e.From, To: e.To, Decided: e.Time.Time, Version: e.KCMVersion, Cause: e.Bottleneck,
 			Purpose: purposeFrom(e.Purpose), Effect: tuner.Effect(e.Effect), Judged: e.JudgedTime.Time, Met: e.MetTime.Time, Harm: e.Harm,
@@ -33,12 +36,12 @@ func pastOf(s Situation) []tuner.Revision {
 		r.Before, _ = e.MeasuredLag.Value()
 		r.Predicted, _ = e.PredictedLag.Value()
 		r.Achieved, _ = e.AchievedLag.Value()
-		if e.Outcome == v1alpha1.OutcomeCommitted {
-			r.Committed = e.Time.Time // Not before; of the one that runs the node knows better.
-		}
-		for _, n := range s.Nodes {
-			if last := n.Status.Last; last.Revision == e.Revision && last.Outcome == v1alpha1.OutcomeCommitted {
-				r.Committed = later(r.Committed, last.FinishTime.Time)
+		if complete(&e, pass{Situation: s}); e.Outcome == v1alpha1.OutcomeCommitted {
+			r.Committed = e.Time.Time // Not before; of the one that runs the nodes know better.
+			for _, n := range s.Nodes {
+				if last := n.Status.Last; last.Revision == e.Revision && last.Outcome == v1alpha1.OutcomeCommitted {
+					r.Committed = later(r.Committed, last.FinishTime.Time)
+				}
 			}
 		}
 		past = append(past, r)
@@ -55,14 +58,18 @@ func purposeFrom(p v1alpha1.Purpose) tuner.Purpose {
 }
 
 // purposeOf is what a change is for: as this pass decided or, where the word was lost with a status that could not be
-// written, an undoing if it goes back to what ran before the last change.
+// written, an undoing if it goes back to what ran before the last change. What the last change asked for already is a
+// repeat.
 func purposeOf(e v1alpha1.HistoryEntry, p pass) v1alpha1.Purpose {
+	history := p.Policy.Status.History
 	switch {
+	case len(history) > 0 && history[0].To == e.To && p.goesOn:
+		return v1alpha1.PurposeRepeat
 	case p.Handed == e.Revision && p.Decision.Act && p.Decision.Flags == e.To:
 		if p.Decision.Purpose != tuner.PurposeRaise {
 			return v1alpha1.Purpose(p.Decision.Purpose)
 		}
-	case len(p.Policy.Status.History) > 0 && e.To.Within(p.Policy.Status.History[0].From):
+	case len(history) > 0 && e.To.Within(history[0].From):
 		return v1alpha1.PurposeUndo
 	}
 	return v1alpha1.PurposeRaise

@@ -22,6 +22,8 @@ import (
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 	"github.com/endpointsync/endpoint-sync-operator/internal/metrics"
+	"github.com/endpointsync/endpoint-sync-operator/internal/platform"
+	"github.com/endpointsync/endpoint-sync-operator/internal/rollout"
 )
 
 // How soon a policy is looked at again without an event: soon while something is under way, seldom when all is quiet.
@@ -33,17 +35,19 @@ const (
 
 // PolicyReconciler measures for every policy, and decides and acts for the one that is in charge.
 type PolicyReconciler struct {
-	Client  client.Client
-	Live    client.Reader // past the cache: what an instruction rests on
-	Clock   clock.PassiveClock
-	Tracker *lag.Tracker
-	Signals *signalLog
-	Server  *serverLog // nil: the API server's health is not known
+	Client    client.Client
+	Live      client.Reader // past the cache: what an instruction rests on
+	Namespace string        // of the claim
+	Clock     clock.PassiveClock
+	Tracker   *lag.Tracker
+	Signals   *signalLog
+	Server    *serverLog // nil: the API server's health is not known
 	// Episodes are the worst of the last week; nil: none are remembered.
 	Episodes *episodeBook
 	Metrics  *metrics.Set
 	Events   events.EventRecorder
 	Synced   func() bool // whether the tracker has seen the initial state
+	Platform func() platform.Finding
 
 	visited visit    // of kubeadm's configuration
 	finals  sync.Map // name of a deleted policy to its v1alpha1.DeletionPolicy
@@ -68,7 +72,7 @@ func (r *PolicyReconciler) Reconcile(ctx context.Context, req ctrl.Request) (_ c
 		return ctrl.Result{}, fmt.Errorf("observe: %w", err)
 	}
 	p.Conclusion = Conclude(p.Situation)
-	if p.Handed, err = r.act(ctx, p); err != nil {
+	if p, err = r.act(ctx, p); err != nil {
 		return ctrl.Result{}, fmt.Errorf("act: %w", err)
 	}
 	if p, err = r.persist(ctx, p); err != nil {
@@ -93,9 +97,14 @@ func (r *PolicyReconciler) reconcileDeleted(ctx context.Context, name string) (c
 	if len(policies) > 0 && policies[0].Spec.Mode == v1alpha1.ModeEnforce {
 		return ctrl.Result{}, nil // The flags are that policy's to judge now.
 	}
-	step := restoreStep(left, r.Clock.Now())
-	if _, err := r.instruct(ctx, step, restoreInstruction(left[0])); err != nil {
-		return ctrl.Result{}, fmt.Errorf("restore after the deletion of policy %s: %w", name, err)
+	plan := restorePlan(left)
+	step := rollout.Next(plan, r.Clock.Now())
+	if step.Kind == rollout.Start {
+		given, err := r.instruct(ctx, plan, step, restoreInstruction(left[0]))
+		if err != nil {
+			return ctrl.Result{}, fmt.Errorf("restore after the deletion of policy %s: %w", name, err)
+		}
+		step = given.step
 	}
 	if err := r.unpersist(ctx, name, step); err != nil {
 		return ctrl.Result{}, fmt.Errorf("restore after the deletion of policy %s: %w", name, err)

@@ -18,7 +18,7 @@ import (
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 	"github.com/endpointsync/endpoint-sync-operator/internal/metrics"
-	"github.com/endpointsync/endpoint-sync-operator/internal/rollout"
+	"github.com/endpointsync/endpoint-sync-operator/internal/platform"
 )
 
 // bench is a reconciler over a fake API server, whose tracker has seen an incident at the default flags.
@@ -45,8 +45,9 @@ func newBench(t *testing.T, policies ...*v1alpha1.EndpointSyncPolicy) bench {
 	b := bench{client: builder.Build(), clock: clocktesting.NewFakePassiveClock(now), events: events.NewFakeRecorder(64)}
 	tracker := trackedIncident()
 	b.PolicyReconciler = &PolicyReconciler{
-		Client: b.client, Live: b.client, Clock: b.clock, Tracker: tracker, Metrics: metrics.New(),
+		Client: b.client, Live: b.client, Namespace: "endpoint-sync-system", Clock: b.clock, Tracker: tracker, Metrics: metrics.New(),
 		Signals: newSignalLog(tracker, b.clock), Events: b.events, Synced: func() bool { return true },
+		Platform: func() platform.Finding { return patchable },
 	}
 	return b
 }
@@ -355,20 +356,5 @@ func TestEventsCarryTheReasonsOfConditions(t *testing.T) {
 		if !strings.Contains(seen, want) {
 			t.Errorf("no Event with reason %s in:\n%s", want, seen)
 		}
-	}
-}
-
-func TestOpenRolloutGoesOnBeforeAnythingNew(t *testing.T) {
-	told := v1alpha1.Flags{KubeAPIQPS: 50, KubeAPIBurst: 500}
-	nodes := []rollout.Node{
-		{Name: "a", Revision: 4, Action: v1alpha1.ActionApply, Flags: told},
-		{Name: "b"},
-	}
-	if got := openTarget(nodes); got.Flags != told {
-		t.Errorf("openTarget() = %+v, want %+v", got, told)
-	}
-	nodes[1].Action, nodes[1].Flags, nodes[1].Revision = v1alpha1.ActionApply, told, 5
-	if got := openTarget(nodes); got != (rollout.Target{}) {
-		t.Errorf("openTarget() = %+v after all were told, want none", got)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -14,7 +15,6 @@ import (
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 	"github.com/endpointsync/endpoint-sync-operator/internal/metrics"
-	"github.com/endpointsync/endpoint-sync-operator/internal/platform"
 	"github.com/endpointsync/endpoint-sync-operator/internal/rollout"
 	"github.com/endpointsync/endpoint-sync-operator/internal/tuner"
 )
@@ -135,7 +135,8 @@ func (c Conclusion) Conditions() []metav1.Condition {
 // unknown says whether a hold is for want of knowledge of the nodes: then the operator does not do what the spec asks.
 func unknown(reason string) bool {
 	switch reason {
-	case v1alpha1.ReasonNodeNotReporting, v1alpha1.ReasonNodeUnhealthy, v1alpha1.ReasonNoLeader, v1alpha1.ReasonNoSignals:
+	case v1alpha1.ReasonNodeNotReporting, v1alpha1.ReasonNodeUnhealthy, v1alpha1.ReasonNoLeader, v1alpha1.ReasonNoSignals,
+		v1alpha1.ReasonPlatformNotKnown:
 		return true
 	}
 	return false
@@ -197,14 +198,27 @@ func recommendation(before v1alpha1.Recommendation, p pass) v1alpha1.Recommendat
 	if d := p.Decision; d.Flags != (v1alpha1.Flags{}) {
 		next = v1alpha1.Recommendation{
 			Flags: d.Flags, Uncapped: d.Uncapped, PredictedLag: v1alpha1.DurationOf(d.PredictedLag),
-			Cost: d.Cost, CurrentCost: d.CurrentCost, Snippet: platform.KubeadmSnippet(d.Flags),
+			Cost: d.Cost, CurrentCost: d.CurrentCost,
 		}
 	}
+	next.Snippet = p.snippet(next.Flags)
+	next.HandOver, next.Advice = v1alpha1.DurationOf(p.Evidence.HandOver), bounded(handOverAdvice(p.Nodes))
 	next.Reason, next.Message = p.Decision.Reason, bounded(p.Decision.Message)
 	if p.Stalled != "" {
 		next.Reason, next.Message = before.Reason, before.Message
 	}
 	return next
+}
+
+// handOverAdvice says what a person can do about the hand-over of a rollout. The operator never sets a feature gate.
+func handOverAdvice(nodes []v1alpha1.EndpointSyncNode) string {
+	if len(nodes) < 2 || releasing(nodes) {
+		return ""
+	}
+	return fmt.Sprintf("--feature-gates=ControllerManagerReleaseLeaderElectionLockOnExit=true on every kube-controller-manager would cut "+
+		"the hand-over of a rollout, and of every upgrade, from about %s to about %s: a process that ends would give its Lease up. "+
+		"The gate is alpha and off by default in Kubernetes v1.37; the operator does not set it",
+		rollout.HandOver(len(nodes), false), rollout.HandOver(len(nodes), true))
 }
 
 func newestRevision(p pass) int64 {
@@ -240,7 +254,7 @@ func history(before []v1alpha1.HistoryEntry, p pass) []v1alpha1.HistoryEntry {
 func entry(p pass, revision int64) v1alpha1.HistoryEntry {
 	objective, size := ObjectiveOf(p.Policy.Spec.Objective), tuner.WorkloadOf(p.Evidence.Demand)
 	e := v1alpha1.HistoryEntry{
-		Revision: revision, Time: metav1.NewTime(p.Now), From: p.Evidence.Flags, To: p.Target.Flags,
+		Revision: revision, Time: metav1.NewTime(p.Now), From: p.Evidence.Flags, To: p.Plan.Target.Flags,
 		Bottleneck: p.Bottleneck.Type, PredictedLag: duration(p.Decision.PredictedLag), Before: LagStatus(p.Evidence.Lag),
 		KCMVersion: p.Evidence.Version, PolicyGeneration: p.Policy.Generation,
 		MeasuredLag: duration(tuner.Before(p.Verdict, objective, p.Decision.CurrentLag)),
@@ -263,13 +277,63 @@ func duration(d time.Duration) v1alpha1.Duration {
 	return v1alpha1.DurationOf(d)
 }
 
-// complete copies how a change ended from the node that made it.
+// complete says how a change ended once every node that was told it has ended it and none is left to be told: badly if it
+// ended badly anywhere, which ends the rollout at once.
 func complete(e *v1alpha1.HistoryEntry, p pass) {
+	told, well := 0, 0
 	for _, n := range p.Nodes {
-		if last := n.Status.Last; last.Revision == e.Revision {
-			e.Outcome, e.Reason, e.Message, e.HandOver = last.Outcome, last.Reason, last.Message, last.HandOver
+		last := n.Status.Last
+		if value(n.Spec.Revision) == e.Revision {
+			told++
 		}
+		if last.Revision != e.Revision {
+			continue
+		}
+		if d, ok := last.HandOver.Value(); ok && d > handOverOf(*e) {
+			e.HandOver = last.HandOver
+		}
+		if last.Outcome != v1alpha1.OutcomeCommitted && last.Outcome != v1alpha1.OutcomeUnchanged {
+			e.Outcome, e.Reason, e.Message = last.Outcome, last.Reason, bounded(onNode(n.Name, last.Message, len(p.Nodes)))
+			return
+		}
+		well++
 	}
+	if well == 0 || well < told || (stillToTell(e.To, p.Nodes) && e.Revision == newestRevision(p)) {
+		return
+	}
+	e.Outcome = ""
+	var messages []string
+	for _, n := range p.Nodes {
+		last := n.Status.Last
+		if last.Revision != e.Revision {
+			continue
+		}
+		if e.Outcome != v1alpha1.OutcomeCommitted { // A change on one node is a change.
+			e.Outcome, e.Reason = last.Outcome, last.Reason
+		}
+		messages = append(messages, onNode(n.Name, last.Message, len(p.Nodes)))
+	}
+	e.Message = bounded(strings.Join(messages, "; "))
+}
+
+func handOverOf(e v1alpha1.HistoryEntry) time.Duration {
+	d, _ := e.HandOver.Value()
+	return d
+}
+
+// onNode says on which of several nodes something happened.
+func onNode(name, message string, of int) string {
+	if of == 1 {
+		return message
+	}
+	return "node " + name + ": " + message
+}
+
+// stillToTell says whether some node has not been told a setting yet.
+func stillToTell(f v1alpha1.Flags, nodes []v1alpha1.EndpointSyncNode) bool {
+	return slices.ContainsFunc(nodes, func(n v1alpha1.EndpointSyncNode) bool {
+		return f != (v1alpha1.Flags{}) && n.Spec.Flags != f
+	})
 }
 
 // speaksOf says whether this pass's lag is that since a committed change: only for as long as the window reaches back
@@ -371,7 +435,7 @@ func orUnknown(d v1alpha1.Duration) string { return cmp.Or(string(d), "unknown")
 func ended(e v1alpha1.HistoryEntry) occurrence {
 	kind := corev1.EventTypeNormal
 	switch e.Outcome {
-	case v1alpha1.OutcomeRolledBack, v1alpha1.OutcomeRollbackFailed, v1alpha1.OutcomeRefused:
+	case v1alpha1.OutcomeRolledBack, v1alpha1.OutcomeRollbackFailed, v1alpha1.OutcomeRefused, v1alpha1.OutcomeDisplaced:
 		kind = corev1.EventTypeWarning
 	case v1alpha1.OutcomeCommitted, v1alpha1.OutcomeUnchanged:
 	}

@@ -51,6 +51,7 @@ const (
 	ReasonNoLeader            = "NoLeader"
 	ReasonVersionSkew         = "VersionSkew"
 	ReasonDrifted             = "Drifted"
+	ReasonPlatformNotKnown    = "PlatformNotKnown"
 
 	ReasonOutsideMaintenanceWindow = "OutsideMaintenanceWindow"
 
@@ -62,8 +63,8 @@ const (
 	ReasonRolledBack          = "RolledBack"
 	ReasonRefused             = "Refused"
 	ReasonRollbackFailed      = "RollbackFailed"
-	ReasonContended           = "Contended"
 	ReasonRolloutAbandoned    = "RolloutAbandoned"
+	ReasonUnsupportedPlatform = "UnsupportedPlatform"
 	ReasonPersistenceFailed   = "PersistenceFailed"
 
 	// Why an agent refused or rolled back.
@@ -82,6 +83,7 @@ const (
 	ReasonRateLimited         = "RateLimited"
 	ReasonJournalUnreadable   = "JournalUnreadable"
 	ReasonNotIsolated         = "NotIsolated"
+	ReasonContended           = "Contended"
 	ReasonCrashLooping        = "CrashLooping"
 	ReasonNeverStarted        = "NeverStarted"
 	ReasonNotPickedUp         = "NotPickedUp"

@@ -66,7 +66,7 @@ const (
 )
 
 // Outcome is how a change ended.
-// +kubebuilder:validation:Enum=Committed;Unchanged;RolledBack;Refused;RollbackFailed
+// +kubebuilder:validation:Enum=Committed;Unchanged;RolledBack;Displaced;Refused;RollbackFailed
 type Outcome string
 
 // The outcomes of a change.
@@ -74,6 +74,7 @@ const (
 	OutcomeCommitted      Outcome = "Committed"      // the new flags were proven on a healthy new process
 	OutcomeUnchanged      Outcome = "Unchanged"      // the manifest said so already; nothing was written
 	OutcomeRolledBack     Outcome = "RolledBack"     // the old manifest runs again
+	OutcomeDisplaced      Outcome = "Displaced"      // somebody else wrote the manifest meanwhile; theirs was left as it is
 	OutcomeRefused        Outcome = "Refused"        // nothing was written
 	OutcomeRollbackFailed Outcome = "RollbackFailed" // the old manifest could not be put back or does not run
 )
@@ -125,6 +126,11 @@ type EndpointSyncNodeStatus struct {
 	// +kubebuilder:validation:MinLength=64
 	// +kubebuilder:validation:MaxLength=64
 	ManifestHash string `json:"manifestHash,omitempty"`
+
+	// manifestChangeTime is when the agent last saw the manifest's bytes change, whoever changed them; after a start of
+	// the agent, when its file was last changed or put in place. It does not go back while the agent runs.
+	// +optional
+	ManifestChangeTime metav1.Time `json:"manifestChangeTime,omitempty,omitzero"`
 
 	// healthy says whether kube-controller-manager answers healthz.
 	// +optional
@@ -188,7 +194,8 @@ type ChangeResult struct {
 	// +required
 	FinishTime metav1.Time `json:"finishTime,omitempty,omitzero"`
 
-	// handOver is how long this node's kube-controller-manager did not lead, if it led before.
+	// handOver is how long no kube-controller-manager led because of the change, if this node's led before; omitted when
+	// that could not be seen.
 	// +optional
 	HandOver Duration `json:"handOver,omitempty"`
 }

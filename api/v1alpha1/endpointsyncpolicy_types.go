@@ -566,6 +566,17 @@ type Recommendation struct {
 	// +kubebuilder:validation:Minimum=1
 	CurrentCost int64 `json:"currentCost,omitempty"`
 
+	// handOver is about how long no kube-controller-manager will act while flags are rolled out: the leader is changed
+	// last, and once.
+	// +optional
+	HandOver Duration `json:"handOver,omitempty"`
+
+	// advice is what a person can do to make that shorter. Omitted where it is short already.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=1024
+	Advice string `json:"advice,omitempty"`
+
 	// reason why flags were chosen, or why the operator holds.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
@@ -578,7 +589,8 @@ type Recommendation struct {
 	// +kubebuilder:validation:MaxLength=1024
 	Message string `json:"message,omitempty"`
 
-	// snippet is ready to commit: the flags as kubeadm's ClusterConfiguration takes them.
+	// snippet is ready to commit: the flags as the cluster's platform takes them, with how to apply it in comments. Omitted
+	// while the platform is not known.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=2048

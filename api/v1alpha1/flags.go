@@ -1,6 +1,9 @@
 package v1alpha1
 
-import "strconv"
+import (
+	"fmt"
+	"strconv"
+)
 
 // Flags are the kube-controller-manager flags that the operator may set, and no others. A zero field means "absent":
 // not bounded, not set, or not known, by context. Flags are comparable with ==.
@@ -125,4 +128,21 @@ func (f Flags) get(name string) int32 {
 		}
 	}
 	return 0
+}
+
+// Reject says why the bounds do not admit a setting, naming the first flag that lies outside its bound or has none; an
+// absent flag lies inside. It returns the empty string for a setting that they admit.
+func (b Bounds) Reject(f Flags) string {
+	low := Flags{b.KubeAPIQPS.Min, b.KubeAPIBurst.Min, b.ConcurrentEndpointSyncs.Min, b.ConcurrentServiceEndpointSyncs.Min}.List()
+	high := Flags{b.KubeAPIQPS.Max, b.KubeAPIBurst.Max, b.ConcurrentEndpointSyncs.Max, b.ConcurrentServiceEndpointSyncs.Max}.List()
+	for i, v := range f.List() {
+		switch {
+		case v.Value == 0:
+		case high[i].Value == 0:
+			return fmt.Sprintf("--%s has no bound, so it is never touched", v.Name)
+		case v.Value < low[i].Value || v.Value > high[i].Value:
+			return fmt.Sprintf("--%s=%d is outside its bound of %d to %d", v.Name, v.Value, low[i].Value, high[i].Value)
+		}
+	}
+	return ""
 }

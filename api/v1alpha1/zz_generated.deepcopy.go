@@ -202,6 +202,7 @@ func (in *EndpointSyncNodeStatus) DeepCopyInto(out *EndpointSyncNodeStatus) {
 	in.Last.DeepCopyInto(&out.Last)
 	out.Running = in.Running
 	in.Settings.DeepCopyInto(&out.Settings)
+	in.ManifestChangeTime.DeepCopyInto(&out.ManifestChangeTime)
 	if in.Healthy != nil {
 		in, out := &in.Healthy, &out.Healthy
 		*out = new(bool)

@@ -10,12 +10,18 @@ import (
 )
 
 func newBuildCommand() *cobra.Command {
-	return &cobra.Command{
+	node := false
+	cmd := &cobra.Command{
 		Use:   "build",
 		Short: "Build etcd, kube-apiserver and kube-controller-manager into the cache, once, and print where they are",
 		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			binaries, err := controlplane.EnsureBinaries(cmd.Context(), cmd.ErrOrStderr())
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			var binaries controlplane.NodeBinaries
+			if node {
+				binaries, err = controlplane.EnsureNodeBinaries(cmd.Context(), cmd.ErrOrStderr())
+			} else {
+				binaries.Binaries, err = controlplane.EnsureBinaries(cmd.Context(), cmd.ErrOrStderr())
+			}
 			if err != nil {
 				return err
 			}
@@ -23,4 +29,6 @@ func newBuildCommand() *cobra.Command {
 			return err
 		},
 	}
+	cmd.Flags().BoolVar(&node, "node", false, "also build what a kubeadm node runs: kubelet, kubeadm, kube-scheduler, kube-proxy, kubectl")
+	return cmd
 }

@@ -38,6 +38,10 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newBuildCommand(), newUpCommand(), newDemoCommand(), newBenchCommand(), newScaleCommand(), newAccuracyCommand(), newModelCommand(), newSweepCommand())
+	root.AddCommand(
+		newBuildCommand(), newUpCommand(), newImageCommand(),
+		newDemoCommand(), newBenchCommand(), newScaleCommand(), newAccuracyCommand(), newModelCommand(), newSweepCommand(),
+		newE2ECommand(), newE2EUpCommand(), newE2EDownCommand(), newStoryClientCommand(), newQualifyCommand(),
+	)
 	return root
 }

@@ -30,6 +30,13 @@ func (a *Agent) begin(ctx context.Context, spec v1alpha1.EndpointSyncNodeSpec, b
 		a.endUnwritten(spec, v1alpha1.OutcomeUnchanged, v1alpha1.ReasonUnchanged, "the manifest says so already; nothing was written")
 		return 0
 	}
+	if d := a.journal.Contest.decide(spec, a.clock.now().Wall); d.Kind == decideRefuse {
+		a.endUnwritten(spec, v1alpha1.OutcomeRefused, d.Reason, d.Message)
+		return 0
+	}
+	if before.Leads {
+		before.Holder = a.cluster.lease(ctx).Holder
+	}
 	j := a.journal
 	j.Change = a.prepare(spec, p, before)
 	if err := a.swap(j, p); err != nil {
@@ -49,7 +56,7 @@ func (a *Agent) prepare(spec v1alpha1.EndpointSyncNodeSpec, p plan, before runni
 		HealthTimeout: within(spec.HealthTimeout, defaultHealthTimeout, maxHealthTimeout),
 		MinReady:      within(spec.MinReady, defaultMinReady, maxMinReady),
 		H0:            p.before.Hash, H1: hashOf(p.after), Mode: p.before.mode & 0o600, GID: p.before.gid,
-		Began: a.clock.now(), Led: before.Leads, OldUp: before.Up, Old: before.Process,
+		Began: a.clock.now(), Led: before.Leads, Holder: before.Holder, OldUp: before.Up, Old: before.Process,
 	}
 }
 
@@ -107,7 +114,7 @@ func (a *Agent) end(r v1alpha1.ChangeResult) {
 	if j.Phase = phaseRolledBack; r.Outcome == v1alpha1.OutcomeCommitted {
 		j.Phase = phaseCommitted
 	}
-	j.Originals = a.originalsAfter(j, r.Outcome)
+	j.Originals, j.Contest = a.originalsAfter(j, r.Outcome), j.Contest.ended(r.Outcome)
 	if c.Verdict.Blame && c.Action == v1alpha1.ActionApply {
 		j.Failed = prepend(j.Failed, v1alpha1.FailedSetting{
 			Flags: c.Flags, KCMVersion: c.KCMVersion, PolicyGeneration: c.PolicyGeneration, Time: metaTime(now), Reason: c.Verdict.Reason,
@@ -136,7 +143,7 @@ func (a *Agent) originalsAfter(j journal, outcome v1alpha1.Outcome) []written {
 // stillOurs returns the flags that a change has replaced and that have the change's value in the manifest now. Of one
 // that cannot be read all are taken to have it.
 func (a *Agent) stillOurs(c change) []written {
-	at, now, _ := a.place.look(c)
+	at, now, _ := a.look(c)
 	if at == foundAbsent {
 		return nil
 	}

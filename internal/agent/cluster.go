@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
@@ -30,13 +31,18 @@ type cluster interface {
 	// watchNode calls back with the node's EndpointSyncNode, or nil when it is gone, until ctx ends.
 	watchNode(ctx context.Context, see func(*v1alpha1.EndpointSyncNode))
 	policy(ctx context.Context, name string) policyView
-	// leaseRenewal returns the renew time of kube-controller-manager's Lease as text, and whether the API server
-	// answered at all.
-	leaseRenewal(ctx context.Context) (renewal string, reachable bool)
+	lease(ctx context.Context) leaseView
 	report(ctx context.Context, status v1alpha1.EndpointSyncNodeStatus) error
 	// tryProbe asks, as a dry run, for a write of another node's status, which the API server must deny. No error means
 	// that it would not.
 	tryProbe(ctx context.Context) error
+}
+
+// leaseView is kube-controller-manager's Lease as the agent read it.
+type leaseView struct {
+	Reachable bool   // the API server answered at all
+	Holder    string // empty: nobody holds it, or it could not be read
+	Renewal   string // its renew time as it stands; empty if it could not be read
 }
 
 // apiServer is the real cluster.
@@ -112,19 +118,20 @@ func (s *apiServer) policy(ctx context.Context, name string) policyView {
 	return policyView{Policy: policy}
 }
 
-func (s *apiServer) leaseRenewal(ctx context.Context) (string, bool) {
+func (s *apiServer) lease(ctx context.Context) leaseView {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
 	lease := &coordinationv1.Lease{}
 	err := s.client.Get(ctx, client.ObjectKey{Namespace: metav1.NamespaceSystem, Name: "kube-controller-manager"}, lease)
-	switch {
-	case err != nil:
+	if err != nil {
 		var status apierrors.APIStatus
-		return "", errors.As(err, &status) && !apierrors.IsServiceUnavailable(err) && !apierrors.IsInternalError(err)
-	case lease.Spec.RenewTime == nil:
-		return "", true
+		return leaseView{Reachable: errors.As(err, &status) && !apierrors.IsServiceUnavailable(err) && !apierrors.IsInternalError(err)}
 	}
-	return lease.Spec.RenewTime.UTC().Format(time.RFC3339Nano), true
+	view := leaseView{Reachable: true, Holder: ptr.Deref(lease.Spec.HolderIdentity, "")}
+	if lease.Spec.RenewTime != nil {
+		view.Renewal = lease.Spec.RenewTime.UTC().Format(time.RFC3339Nano)
+	}
+	return view
 }
 
 // report replaces the status as a whole: nothing of an older one can linger, and no conflict is possible, because only

@@ -21,7 +21,8 @@ type fakeCluster struct {
 	pol      *v1alpha1.EndpointSyncPolicy
 	dead     bool
 	noBeat   bool
-	probed   error // what an attempt at the isolation probe's status gets
+	holder   func() string // of the Lease
+	probed   error         // what an attempt at the isolation probe's status gets
 	see      func(*v1alpha1.EndpointSyncNode)
 	statuses []v1alpha1.EndpointSyncNodeStatus
 }
@@ -45,16 +46,16 @@ func (f *fakeCluster) policy(context.Context, string) policyView {
 	return policyView{Policy: f.pol}
 }
 
-func (f *fakeCluster) leaseRenewal(context.Context) (string, bool) {
+func (f *fakeCluster) lease(context.Context) leaseView {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
 	case f.dead:
-		return "", false
+		return leaseView{}
 	case f.noBeat:
-		return "never", true
+		return leaseView{Reachable: true, Holder: "nobody-who-lives", Renewal: "never"}
 	}
-	return time.Now().String(), true
+	return leaseView{Reachable: true, Holder: f.holder(), Renewal: time.Now().String()}
 }
 
 func (f *fakeCluster) report(_ context.Context, status v1alpha1.EndpointSyncNodeStatus) error {

@@ -68,6 +68,7 @@ type running struct {
 	Process process
 	Version string
 	Leads   bool
+	Holder  string // of the Lease; empty unless Leads, and if it could not be read
 }
 
 // situation is all that the decision about an instruction rests on.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -87,6 +88,7 @@ func (d *directory) open(name string, flags, mode uint64) (*os.File, error) {
 type snapshot struct {
 	Content []byte
 	Hash    hash
+	changed time.Time // of the inode, which a rename changes too, and no writer can set
 	inode   uint64
 	mode    uint32
 	gid     int
@@ -122,7 +124,7 @@ func readOpen(file *os.File, limit int) (snapshot, error) {
 		return snapshot{}, failf(v1alpha1.ReasonUnsupportedManifest, "%s is larger than %d bytes", file.Name(), limit)
 	}
 	return snapshot{
-		Content: content, Hash: hashOf(content), inode: stat.Ino, mode: stat.Mode & 0o7777, gid: int(stat.Gid),
+		Content: content, Hash: hashOf(content), changed: time.Unix(stat.Ctim.Unix()), inode: stat.Ino, mode: stat.Mode & 0o7777, gid: int(stat.Gid),
 	}, nil
 }
 

@@ -211,7 +211,7 @@ func TestJournalThatCannotBeTrustedIsRefused(t *testing.T) {
 	}
 	damaged := map[string]string{
 		"cut off":        good[:len(good)-1],
-		"a later format": strings.Replace(good, "journal 1", "journal 2", 1),
+		"a later format": strings.Replace(good, "journal 2", "journal 3", 1),
 		"empty":          "",
 	}
 	for i := range good {

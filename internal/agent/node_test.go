@@ -73,6 +73,7 @@ type node struct {
 	flags    v1alpha1.Flags
 	how      behaviour
 	starts   int
+	identity string
 	deaf     bool // the kubelet does not look at its files
 }
 
@@ -128,6 +129,23 @@ func (n *node) setDeaf() {
 	n.deaf = true
 }
 
+// holder is the identity of the process that leads, or led last.
+func (n *node) holder() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.identity
+}
+
+// awaitUp returns when a process has been started.
+func (n *node) awaitUp() {
+	for up := false; !up; {
+		pause(n.t.Context(), 20*time.Millisecond)
+		n.mu.Lock()
+		up = n.starts > 0
+		n.mu.Unlock()
+	}
+}
+
 // reboot replaces the process, as booting the machine does.
 func (n *node) reboot() {
 	n.stop()
@@ -165,6 +183,7 @@ func (n *node) start(content []byte) {
 	if n.how == exits {
 		return
 	}
+	n.identity = fmt.Sprintf("cp-1_%d", n.starts)
 	n.listener = newPipeListener()
 	listener := tls.NewListener(n.listener, &tls.Config{Certificates: []tls.Certificate{freshCertificate(n.t)}, MinVersion: tls.VersionTLS12})
 	n.server = &http.Server{Handler: n.handler(n.flags, n.how, n.started), ReadHeaderTimeout: time.Second, ErrorLog: log.New(io.Discard, "", 0)}
@@ -277,6 +296,7 @@ func newBed(t *testing.T, bad func(v1alpha1.Flags) behaviour) *bed {
 	b.cluster.node.UID = "1"
 	writeFile(t, b.path(), manifestText, 0o600)
 	b.node = newNode(t, b.path(), bad)
+	b.cluster.holder = b.node.holder
 	var err error
 	if b.cfg, err = b.cfg.withDefaults(); err != nil {
 		t.Fatal(err)

@@ -34,6 +34,11 @@ const (
 	probeTimeout = time.Second            // how long it may take then
 	detailsEvery = 500 * time.Millisecond // how often metrics and flags are read then
 	leaseEvery   = 2 * time.Second        // how often the Lease is read then: as often as it is renewed
+
+	// handOverEvery is how often the Lease is read while its hand-over is timed, and handOverFor how long that lasts: a
+	// process that gives the Lease up is succeeded within a second, one that does not after 15 to 17 s.
+	handOverEvery = 500 * time.Millisecond
+	handOverFor   = 30 * time.Second
 )
 
 // probe asks /healthz once.
@@ -102,14 +107,13 @@ func (a *Agent) observe(ctx context.Context) time.Duration {
 		d = a.readDetails(ctx)
 		a.read = reading{at: now, fingerprint: fingerprint}
 	}
-	_, manifest, err := a.place.look(change{})
+	_, _, err := a.look(change{})
 	a.silent = a.silent.next(health)
 	a.view.update(func(s *sight) {
 		s.Healthy = a.silent.healthy(s.Healthy, health)
 		if s.Manifest = nil; err != nil {
 			s.Manifest = asFailure(err)
 		}
-		s.ManifestHash = manifest.Hash
 		if due {
 			a.activity = a.activity.next(s.Signals.KCM, d.signals.KCM, a.clock.now().Boot)
 			s.take(d)
@@ -120,6 +124,40 @@ func (a *Agent) observe(ctx context.Context) time.Duration {
 		return activeEvery
 	}
 	return steadyEvery
+}
+
+// look says what the manifest's path holds, compared with a change's hashes, and lets the status say it.
+func (a *Agent) look(c change) (found, snapshot, error) {
+	at, now, err := a.place.look(c)
+	wall := a.clock.now().Wall
+	a.view.update(func(s *sight) { s.ManifestHash, s.Seen = now.Hash, s.Seen.next(at, now, wall) })
+	return at, now, err
+}
+
+// manifestSeen is what the manifest's path last held, as far as it could be read, and since when. The zero value is that
+// of an agent that has not looked yet.
+type manifestSeen struct {
+	looked  bool
+	hash    hash // empty: there was nothing
+	changed time.Time
+}
+
+// next takes in what the path holds now. What was written before the first look has the time of its file, unless the
+// clock was set back since; everything later has the time at which it was seen, unless that lies before the last.
+func (m manifestSeen) next(at found, now snapshot, wall time.Time) manifestSeen {
+	switch {
+	case at == foundUnreadable: // it may be what it was
+		return m
+	case !m.looked && now.changed.Before(wall):
+		return manifestSeen{looked: true, hash: now.Hash, changed: now.changed}
+	case !m.looked:
+		return manifestSeen{looked: true, hash: now.Hash, changed: wall}
+	case now.Hash == m.hash:
+		return m
+	case wall.Before(m.changed):
+		wall = m.changed
+	}
+	return manifestSeen{looked: true, hash: now.Hash, changed: wall}
 }
 
 // silence is how many probes in a row stayed without an answer.
@@ -174,40 +212,41 @@ func positive(n *int64) bool { return n != nil && *n > 0 }
 
 // companions read, beside the probing of /healthz, what may take long when the API server is dead.
 type companions struct {
-	mu        sync.Mutex
-	details   details
-	renewal   string
-	reachable bool
+	mu      sync.Mutex
+	details details
+	lease   leaseView
+	leaseAt time.Duration // when the Lease was read, on the boot clock
 }
 
 // accompany starts the readers. They end, and done returns, when ctx has ended.
-func (a *Agent) accompany(ctx context.Context) (c *companions, done func()) {
+func (a *Agent) accompany(ctx context.Context, t trial) (c *companions, done func()) {
 	c = &companions{}
 	var group sync.WaitGroup
 	group.Go(func() {
-		a.every(ctx, detailsEvery, func() {
+		a.every(ctx, func() time.Duration {
 			d := a.readDetails(ctx)
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			c.details = d
+			return detailsEvery
 		})
 	})
 	group.Go(func() {
-		a.every(ctx, leaseEvery, func() {
-			renewal, reachable := a.cluster.leaseRenewal(ctx)
+		a.every(ctx, func() time.Duration {
+			lease, now := a.cluster.lease(ctx), a.clock.now().Boot
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			c.renewal, c.reachable = renewal, reachable
+			c.lease, c.leaseAt = lease, now
+			return t.leasePace(now)
 		})
 	})
 	return c, group.Wait
 }
 
-// every calls do, again and again, until ctx ends.
-func (a *Agent) every(ctx context.Context, interval time.Duration, do func()) {
+// every calls do again and again, each time after what do returned, until ctx ends.
+func (a *Agent) every(ctx context.Context, do func() time.Duration) {
 	for {
-		do()
-		if !a.wait(ctx, interval, nil) {
+		if !a.wait(ctx, do(), nil) {
 			return
 		}
 	}
@@ -233,7 +272,7 @@ func (c *companions) merge(at time.Duration, health answer, fingerprint string, 
 	defer c.mu.Unlock()
 	o := observation{
 		At: at, Health: health, Process: process{Fingerprint: fingerprint},
-		APIReachable: c.reachable, LeaseRenewal: c.renewal,
+		APIReachable: c.lease.Reachable, LeaseRenewal: c.lease.Renewal, LeaseHolder: c.lease.Holder, LeaseAt: c.leaseAt,
 	}
 	if d := c.details; d.known && d.asked > refused && d.process.Fingerprint == fingerprint {
 		o.Process = d.process

@@ -74,7 +74,9 @@ type observation struct {
 	Leader     *bool
 
 	APIReachable bool
-	LeaseRenewal string // the Lease's renew time as it stands; empty if it could not be read
+	LeaseRenewal string        // the Lease's renew time as it stands; empty if it could not be read
+	LeaseHolder  string        // who holds it; empty: nobody, or not known
+	LeaseAt      time.Duration // when it was read
 }
 
 // trial is what a new process has to show, and by when, on the boot clock.
@@ -86,6 +88,7 @@ type trial struct {
 	DownTimeout   time.Duration // how long nothing may answer
 	Old           process       // the process before the swap
 	OldWasUp      bool          // whether there was one
+	Holder        string        // who held the Lease then, if that was the old process and is known
 	Want          v1alpha1.Flags
 	WantLeaseBeat bool // whether the Lease must have been renewed since
 	WantFlags     bool // whether the flags must have been read
@@ -123,9 +126,10 @@ type proof struct {
 	flagsKnown   bool // of the current process
 	flagsRight   bool
 	flags        v1alpha1.Flags
-	firstRenewal string // of the Lease since a new process was seen
-	beaten       bool   // the Lease was renewed since
-	handedOver   time.Duration
+	firstRenewal string        // of the Lease since a new process was seen
+	beaten       bool          // the Lease was renewed since
+	handedOver   time.Duration // after which the new process was first seen to lead, or the Lease to be renewed
+	succession   succession
 	apiReachable bool
 }
 
@@ -136,6 +140,7 @@ func newProof(t trial) proof {
 // step takes one observation in and says whether the trial is over.
 func (p proof) step(o observation) (proof, verdict) {
 	p.apiReachable = o.APIReachable
+	p.succession = p.succession.next(p.trial.Holder, o)
 	p = p.identify(o).count(o)
 	if p.seen > 0 {
 		p = p.judge(o)
@@ -221,6 +226,41 @@ func (p proof) followLease(o observation) proof {
 		p.handedOver = o.At - p.trial.Began
 	}
 	return p
+}
+
+// leaderless returns how long nobody led since the swap, where the old process led; 0 if that is not known.
+func (p proof) leaderless() time.Duration {
+	switch {
+	case p.trial.Holder == "":
+		return p.handedOver
+	case p.succession.holder == "":
+		return 0
+	}
+	return p.succession.since - p.trial.Began
+}
+
+// succession is who holds the Lease after the one who held it before the swap: a process on any node.
+type succession struct {
+	open    bool          // the Lease was seen to be the old holder's still, or nobody's
+	holder  string        // the successor
+	since   time.Duration // when it was first seen to hold the Lease
+	renewal string        // of the Lease then
+	settled bool          // the successor has renewed it
+}
+
+// next takes in one look at the Lease. A successor that never renews it is no leader yet. One that was there before
+// anybody looked has taken over at a time that nobody knows.
+func (s succession) next(old string, o observation) succession {
+	switch {
+	case old == "" || o.LeaseRenewal == "" || s.settled: // nothing to learn
+	case o.LeaseHolder == "" || o.LeaseHolder == old:
+		return succession{open: true}
+	case s.open && o.LeaseHolder != s.holder:
+		s.holder, s.since, s.renewal = o.LeaseHolder, o.LeaseAt, o.LeaseRenewal
+	case s.open && o.LeaseRenewal != s.renewal:
+		s.settled = true
+	}
+	return s
 }
 
 func (p proof) flagsProven() bool { return !p.trial.WantFlags || p.flagsKnown && p.flagsRight }

@@ -231,3 +231,85 @@ func TestAVerdictOnAProcessThatExitsAtOnceComesWithin45Seconds(t *testing.T) {
 		t.Errorf("verdict = %s after %s, want %s within 45s", v.Reason, at, v1alpha1.ReasonNeverStarted)
 	}
 }
+
+// leaseOf is a look at the Lease some seconds after the swap, with a renewal for each second in which it is alive.
+func leaseOf(holder, renewal string, at float64) observation {
+	now := swapped + time.Duration(at*float64(time.Second))
+	return observation{At: now, LeaseAt: now, APIReachable: true, Health: answerRefused, LeaseHolder: holder, LeaseRenewal: renewal}
+}
+
+func TestTheHandOverEndsWithAnySuccessor(t *testing.T) {
+	unreachable := observation{At: swapped + time.Second, Health: answerRefused}
+	tests := map[string]struct {
+		looks []observation
+		want  time.Duration
+	}{
+		"another node's process takes over before this node's new one answers": {
+			[]observation{leaseOf("old", "1", 0.5), leaseOf("old", "1", 16.5), leaseOf("b", "2", 17), leaseOf("b", "3", 19)}, 17 * time.Second,
+		},
+		"the old process has given the Lease up": {
+			[]observation{leaseOf("", "1", 0), leaseOf("b", "2", 1), leaseOf("b", "3", 3)}, time.Second,
+		},
+		"this node's new process takes over": {
+			[]observation{leaseOf("old", "1", 0), leaseOf("a", "2", 31), leaseOf("a", "3", 33)}, 31 * time.Second,
+		},
+		"the first renewal is not waited for at the end": {
+			[]observation{leaseOf("old", "1", 0), leaseOf("b", "2", 17)}, 17 * time.Second,
+		},
+		"one who never renews the Lease was no leader": {
+			[]observation{leaseOf("old", "1", 0), leaseOf("b", "2", 17), leaseOf("c", "3", 34), leaseOf("c", "4", 36)}, 34 * time.Second,
+		},
+		"who succeeds the successor does not matter": {
+			[]observation{leaseOf("old", "1", 0), leaseOf("b", "2", 17), leaseOf("b", "3", 19), leaseOf("c", "4", 40)}, 17 * time.Second,
+		},
+		"nobody takes over":                        {[]observation{leaseOf("old", "1", 0), leaseOf("old", "1", 60)}, 0},
+		"the Lease cannot be read for a while":     {[]observation{leaseOf("old", "1", 0), unreachable, leaseOf("b", "2", 17)}, 17 * time.Second},
+		"it was over before anybody looked":        {[]observation{unreachable, leaseOf("b", "2", 60), leaseOf("b", "3", 62)}, 0},
+		"the old holder renews once more, late":    {[]observation{leaseOf("old", "1", 0), leaseOf("old", "2", 0.5), leaseOf("b", "3", 18)}, 18 * time.Second},
+		"nobody looks":                             {nil, 0},
+		"the Lease is deleted and made by another": {[]observation{leaseOf("old", "1", 0), leaseOf("", "", 5), leaseOf("b", "1", 6)}, 6 * time.Second},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			p := newProof(trialOf(func(t *trial) { t.Holder = "old" }))
+			for _, o := range tt.looks {
+				p, _ = p.step(o)
+			}
+			if got := p.leaderless(); got != tt.want {
+				t.Errorf("nobody led for %s, want %s", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestWithoutTheOldHolderTheHandOverEndsWithARenewal(t *testing.T) {
+	p := newProof(trialOf())
+	for _, d := range []during{refused(11), up(20, newProcess, asked)} {
+		for at := range 2 {
+			d.At = swapped + time.Duration(11+at)*time.Second
+			d.LeaseRenewal = d.LeaseRenewal + "." // another one each time
+			p, _ = p.step(d.observation)
+		}
+	}
+	if got := p.leaderless(); got != 12*time.Second {
+		t.Errorf("nobody led for %s, want it until the first renewal after the new process was seen, 12s", got)
+	}
+}
+
+func TestTheLeaseIsReadOftenWhileItsHandOverIsTimed(t *testing.T) {
+	led, standby := trialOf(func(t *trial) { t.Holder = "old" }), trialOf()
+	for _, tt := range []struct {
+		trial trial
+		after time.Duration
+		want  time.Duration
+	}{
+		{led, 0, handOverEvery},
+		{led, 29 * time.Second, handOverEvery},
+		{led, 30 * time.Second, leaseEvery},
+		{standby, 0, leaseEvery},
+	} {
+		if got := tt.trial.leasePace(swapped + tt.after); got != tt.want {
+			t.Errorf("%s after the swap, with the old holder %q, the Lease is read after %s, want %s", tt.after, tt.trial.Holder, got, tt.want)
+		}
+	}
+}

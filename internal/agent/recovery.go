@@ -22,8 +22,7 @@ const (
 	remedyRollBack remedy = "rollBack" // put the old manifest back over the new one
 	remedyPutBack  remedy = "putBack"  // put the old manifest where there is none, or an empty file
 	remedyProveOld remedy = "proveOld" // the old manifest is back; prove it
-	remedyUndone   remedy = "undone"   // somebody else put the old manifest back
-	remedyYield    remedy = "yield"    // somebody else wrote another manifest; it is theirs now
+	remedyYield    remedy = "yield"    // somebody else wrote the manifest; it is theirs now
 	remedyHold     remedy = "hold"     // nothing is certain: write nothing, look again
 )
 
@@ -39,7 +38,7 @@ func recoverFrom(p phase, f found) remedy {
 			return remedyForget
 		}
 		if p == phaseApplied { // we journal "rollingback" before we put it back ourselves
-			return remedyUndone
+			return remedyYield
 		}
 		return remedyProveOld
 	case foundH1:

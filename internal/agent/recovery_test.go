@@ -9,7 +9,7 @@ func TestRecoverFromIsTotal(t *testing.T) {
 		phaseCommitted:   {remedyNothing, remedyNothing, remedyNothing, remedyNothing, remedyNothing, remedyNothing},
 		phaseRolledBack:  {remedyNothing, remedyNothing, remedyNothing, remedyNothing, remedyNothing, remedyNothing},
 		phaseIntent:      {remedyForget, remedyProveNew, remedyForget, remedyPutBack, remedyPutBack, remedyHold},
-		phaseApplied:     {remedyUndone, remedyProveNew, remedyYield, remedyPutBack, remedyPutBack, remedyHold},
+		phaseApplied:     {remedyYield, remedyProveNew, remedyYield, remedyPutBack, remedyPutBack, remedyHold},
 		phaseRollingBack: {remedyProveOld, remedyRollBack, remedyYield, remedyPutBack, remedyPutBack, remedyHold},
 	}
 	for p, row := range want {

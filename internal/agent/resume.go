@@ -34,10 +34,8 @@ func (a *Agent) resume(ctx context.Context) {
 		a.rollBack(ctx, at, verdict{Reason: v1alpha1.ReasonManifestAbsent, Message: "the manifest was " + string(at) + " in the middle of the change"})
 	case remedyProveOld:
 		a.proveOld(ctx)
-	case remedyUndone:
-		a.endWith(v1alpha1.OutcomeRolledBack, v1alpha1.ReasonConflictingEdit, "somebody else put the old manifest back")
 	case remedyYield:
-		a.yield()
+		a.displaced(at)
 	case remedyHold:
 		why := asFailure(fmt.Errorf("read the manifest of the open change: %w", err))
 		a.view.update(func(s *sight) { s.Manifest = why })
@@ -46,12 +44,12 @@ func (a *Agent) resume(ctx context.Context) {
 
 // settled looks at the manifest, twice if what it finds may be a moment in somebody else's work.
 func (a *Agent) settled(ctx context.Context, c change) (found, error) {
-	at, _, err := a.place.look(c)
+	at, _, err := a.look(c)
 	if at == foundH0 || at == foundH1 {
 		return at, err
 	}
 	if a.wait(ctx, settleTime, nil) {
-		at, _, err = a.place.look(c)
+		at, _, err = a.look(c)
 	}
 	return at, err
 }
@@ -76,16 +74,12 @@ func (a *Agent) resumeProof(ctx context.Context) {
 		a.logIf(dir.removeTemps(j.Change.oldFile()), "cannot remove what the change left")
 		a.logIf(dir.Close(), "cannot close the manifests directory")
 	}
-	fresh := j.LastChange.BootID != now.BootID
-	if j.Phase == phaseIntent || fresh {
-		if j.Phase == phaseIntent {
-			j.Restarts = prepend(j.Restarts, metaTime(j.Change.Began.Wall), maxRestarts)
-			j.LastChange = j.Change.Began
-		}
-		if j.Phase = phaseApplied; fresh {
-			j.LastChange, j.Change.Old, j.Change.OldUp, j.Change.Led = now, process{}, false, false
-		}
-		a.logIf(a.save(j), "cannot save the journal")
+	if j.Phase == phaseIntent { // the crash came between the rename and the journal
+		j = j.swapped(j.Change.Began)
 	}
+	if j.LastChange.BootID != now.BootID {
+		j.LastChange, j.Change.Old, j.Change.OldUp, j.Change.Led, j.Change.Holder = now, process{}, false, false, ""
+	}
+	a.logIf(a.save(j), "cannot save the journal")
 	a.proveNew(ctx)
 }

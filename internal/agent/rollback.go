@@ -41,7 +41,7 @@ func (a *Agent) putOldBack(ctx context.Context, at found) {
 		}
 		a.log.Error(err, "cannot put the old manifest back", "revision", c.Revision, "attempt", try)
 		why := asFailure(err)
-		switch now, _, _ := a.place.look(c); {
+		switch now, _, _ := a.look(c); {
 		case why.Reason == v1alpha1.ReasonConflictingEdit:
 			a.displaced(now)
 			return
@@ -49,7 +49,7 @@ func (a *Agent) putOldBack(ctx context.Context, at found) {
 			try = attempts // the rename was done, only its fsync failed
 		}
 		if try >= attempts {
-			if now, _, _ := a.place.look(c); now == foundH0 {
+			if now, _, _ := a.look(c); now == foundH0 {
 				break
 			}
 			a.endWith(v1alpha1.OutcomeRollbackFailed, why.Reason, "the old manifest could not be put back: "+why.Error())
@@ -98,17 +98,11 @@ func (a *Agent) proveOld(ctx context.Context) {
 	}
 }
 
-// displaced ends a change whose manifest somebody else has changed while the agent was running.
+// displaced ends a change in the middle of which somebody else changed the manifest, and leaves it to them.
 func (a *Agent) displaced(at found) {
+	message := "somebody else changed or removed the manifest in the middle of the change; it is theirs now and is left as it is"
 	if at == foundH0 {
-		a.endWith(v1alpha1.OutcomeRolledBack, v1alpha1.ReasonConflictingEdit, "somebody else put the old manifest back")
-		return
+		message = "somebody else put the old manifest back in the middle of the change"
 	}
-	a.yield()
-}
-
-// yield leaves the manifest to whoever changed it.
-func (a *Agent) yield() {
-	a.endWith(v1alpha1.OutcomeRollbackFailed, v1alpha1.ReasonConflictingEdit,
-		"somebody else changed or removed the manifest in the middle of the change; it is theirs now and is left as it is")
+	a.endWith(v1alpha1.OutcomeDisplaced, v1alpha1.ReasonConflictingEdit, message)
 }

@@ -31,20 +31,21 @@ type statusInput struct {
 func nextStatus(in statusInput) v1alpha1.EndpointSyncNodeStatus {
 	s, j, now := in.Sight, in.Journal, metaTime(in.Now.Wall)
 	status := v1alpha1.EndpointSyncNodeStatus{
-		Conditions:       slices.Clone(in.Conditions),
-		ObservedRevision: j.ObservedRevision,
-		ReportTime:       now,
-		Phase:            changePhase(j.Phase),
-		Last:             j.Last,
-		Running:          s.Running,
-		Settings:         s.Settings,
-		KCMVersion:       s.Signals.Version,
-		ManifestHash:     string(s.ManifestHash),
-		Healthy:          s.Healthy,
-		Leader:           s.Signals.Leader,
-		Signals:          s.Signals.KCM,
-		Restarts:         j.Restarts,
-		Failed:           j.Failed,
+		Conditions:         slices.Clone(in.Conditions),
+		ObservedRevision:   j.ObservedRevision,
+		ReportTime:         now,
+		Phase:              changePhase(j.Phase),
+		Last:               j.Last,
+		Running:            s.Running,
+		Settings:           s.Settings,
+		KCMVersion:         s.Signals.Version,
+		ManifestHash:       string(s.ManifestHash),
+		ManifestChangeTime: metaTime(s.Seen.changed),
+		Healthy:            s.Healthy,
+		Leader:             s.Signals.Leader,
+		Signals:            s.Signals.KCM,
+		Restarts:           j.Restarts,
+		Failed:             j.Failed,
 	}
 	ready := readiness(in)
 	ready.Type, ready.ObservedGeneration = v1alpha1.ConditionReady, in.Generation

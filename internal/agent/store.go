@@ -22,9 +22,10 @@ const (
 	lockName     = "lock"
 	pauseName    = "PAUSE"
 
-	// journalFormat is the format that we write and the only one that we read: of a later one we cannot know what it
-	// means, so it stops us.
-	journalFormat = 1
+	// journalFormat is the format that we write. Of a later one we cannot know what it means, so it stops us.
+	journalFormat = 2
+	// oldestFormat is the oldest that we read: what it lacks is empty, and that is what it means there.
+	oldestFormat = 1
 
 	// maxState is the largest file of ours that is read back, in bytes.
 	maxState = 1 << 20
@@ -68,6 +69,9 @@ type journal struct {
 	Failed           []v1alpha1.FailedSetting `json:"failed,omitempty"`
 	Restarts         []metav1.Time            `json:"restarts,omitempty"`
 
+	// Contest is about the setting that was last written.
+	Contest contest `json:"contest,omitzero"`
+
 	// LastChange is when the manifest was last swapped on behalf of an instruction.
 	LastChange moment `json:"lastChange,omitzero"`
 
@@ -76,6 +80,14 @@ type journal struct {
 	Originals []written `json:"originals,omitempty"`
 	// Lost says that the manifest has values of ours, and that what was there before them is not known any more.
 	Lost bool `json:"lost,omitempty"`
+}
+
+// swapped notes that the manifest is the new one.
+func (j journal) swapped(at moment) journal {
+	j.Phase, j.LastChange = phaseApplied, at
+	j.Restarts = prepend(j.Restarts, metaTime(at.Wall), maxRestarts)
+	j.Contest = j.Contest.begun(j.Change, at.Wall)
+	return j
 }
 
 // written is a flag as a manifest has it: a manifest.Setting in the journal.
@@ -102,12 +114,13 @@ type change struct {
 	Mode uint32 `json:"mode"`
 	GID  int    `json:"gid"`
 
-	Began   moment  `json:"began"`   // when the phase intent was written
-	Old     process `json:"old"`     // the process before the change
-	OldUp   bool    `json:"oldUp"`   // whether it answered
-	Led     bool    `json:"led"`     // whether it led
-	New     process `json:"new"`     // the process that was rejected
-	Verdict verdict `json:"verdict"` // why the change is rolled back
+	Began   moment  `json:"began"`            // when the phase intent was written
+	Old     process `json:"old"`              // the process before the change
+	OldUp   bool    `json:"oldUp"`            // whether it answered
+	Led     bool    `json:"led"`              // whether it led
+	Holder  string  `json:"holder,omitempty"` // of the Lease then, if it led and that is known
+	New     process `json:"new"`              // the process that was rejected
+	Verdict verdict `json:"verdict"`          // why the change is rolled back
 	Note    string  `json:"note,omitempty"`
 }
 
@@ -177,16 +190,20 @@ func unreadable(path string, err error) *failure {
 	}
 }
 
-// header is the first line of a journal file.
-func header(sum hash) string {
-	return fmt.Sprintf("endpoint-sync-journal %d sha256:%s\n", journalFormat, sum)
+// header is the first line of a journal file, without its end.
+func header(format int, sum hash) string {
+	return fmt.Sprintf("endpoint-sync-journal %d sha256:%s", format, sum)
 }
 
 func parseJournal(content []byte) (journal, error) {
 	line, body, _ := bytes.Cut(content, []byte("\n"))
 	var j journal
-	if string(line)+"\n" != header(hashOf(body)) {
-		return j, fmt.Errorf("its first line is %.80q, want %q", line, strings.TrimSpace(header(hashOf(body))))
+	format, sum := journalFormat, hashOf(body)
+	for format > oldestFormat && string(line) != header(format, sum) {
+		format--
+	}
+	if string(line) != header(format, sum) {
+		return j, fmt.Errorf("its first line is %.80q, want %q, or a format from %d on", line, header(journalFormat, sum), oldestFormat)
 	}
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.DisallowUnknownFields()
@@ -215,7 +232,7 @@ func (s *store) saveJournal(j journal) error {
 	if err != nil {
 		return fmt.Errorf("encode the journal: %w", err)
 	}
-	return s.write(journalName, append([]byte(header(hashOf(body))), body...))
+	return s.write(journalName, append([]byte(header(journalFormat, hashOf(body))+"\n"), body...))
 }
 
 // write puts a file of ours in place, whole or not at all.

@@ -226,9 +226,7 @@ func (a *Agent) swap(j journal, p plan) (err error) {
 		return errors.Join(err, dir.removeTemps())
 	}
 	j.Change.Note = displaced
-	j.Phase, j.LastChange = phaseApplied, a.clock.now()
-	j.Restarts = prepend(j.Restarts, metaTime(j.LastChange.Wall), maxRestarts)
-	return a.save(j)
+	return a.save(j.swapped(a.clock.now()))
 }
 
 // rename carries out S5 to S7 but for the journal. It returns what it displaced if somebody else's edit fell between

@@ -22,7 +22,7 @@ func (a *Agent) proveNew(ctx context.Context) {
 	c, began, now := a.journal.Change, a.journal.LastChange.Boot, a.clock.now().Boot
 	result := a.try(ctx, foundH1, trial{
 		Began: began, Watched: now, Deadline: max(began+c.HealthTimeout, now+min(shortestLook, c.HealthTimeout)), MinReady: c.MinReady, DownTimeout: a.cfg.DownTimeout,
-		Old: c.Old, OldWasUp: c.OldUp, Want: c.Proven, WantFlags: true, WantLeaseBeat: true,
+		Old: c.Old, OldWasUp: c.OldUp, Holder: c.Holder, Want: c.Proven, WantFlags: true, WantLeaseBeat: true,
 	})
 	switch {
 	case result.interrupted:
@@ -42,8 +42,8 @@ func (a *Agent) proveNew(ctx context.Context) {
 func (a *Agent) commit(p proof) {
 	c := a.journal.Change
 	handOver := v1alpha1.Duration("")
-	if c.Led && p.handedOver > 0 {
-		handOver = v1alpha1.Duration(fmt.Sprintf("%.2fs", p.handedOver.Seconds()))
+	if took := p.leaderless(); c.Led && took > 0 {
+		handOver = v1alpha1.Duration(fmt.Sprintf("%.2fs", took.Seconds()))
 	}
 	reason := v1alpha1.ReasonCommitted
 	if c.Action == v1alpha1.ActionRestore {
@@ -64,7 +64,7 @@ type attempt struct {
 // try follows a trial until its verdict, or until the manifest is another one than it is about.
 func (a *Agent) try(ctx context.Context, about found, t trial) attempt {
 	ctx, cancel := context.WithCancel(ctx)
-	beside, done := a.accompany(ctx)
+	beside, done := a.accompany(ctx, t)
 	defer done()
 	defer cancel()
 	result := attempt{proof: newProof(t), at: about}
@@ -97,7 +97,7 @@ func (a *Agent) try(ctx context.Context, about found, t trial) attempt {
 
 // stillThere returns what the manifest's path holds if that is certain and not what the trial is about.
 func (a *Agent) stillThere(ctx context.Context, about found) found {
-	at, _, _ := a.place.look(a.journal.Change)
+	at, _, _ := a.look(a.journal.Change)
 	if at != about && at != foundUnreadable {
 		at, _ = a.settled(ctx, a.journal.Change)
 	}
@@ -113,6 +113,14 @@ func (t trial) next(now time.Duration) time.Duration {
 		return left
 	}
 	return probeEvery
+}
+
+// leasePace returns after how long the Lease is read again.
+func (t trial) leasePace(now time.Duration) time.Duration {
+	if t.Holder != "" && now-t.Began < handOverFor {
+		return handOverEvery
+	}
+	return leaseEvery
 }
 
 // showHealth lets the status say what is seen during a trial.

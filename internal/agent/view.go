@@ -14,6 +14,7 @@ type sight struct {
 	Running      v1alpha1.Flags
 	Settings     v1alpha1.KCMSettings
 	ManifestHash hash
+	Seen         manifestSeen
 	Manifest     *failure // why the manifest cannot be read
 	Isolation    isolation
 	Held         decision // why an instruction is not carried out

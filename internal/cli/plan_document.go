@@ -17,7 +17,7 @@ func situation(policy v1alpha1.EndpointSyncPolicy, inCharge string, s *session) 
 	now := s.until
 	guardrails := controllers.GuardrailsOf(policy.Spec.Guardrails)
 	policy.Spec = policy.Spec.WithDefaults()
-	sit := controllers.Situation{Policy: policy, InCharge: inCharge, Nodes: s.readings.nodes, Synced: true, Now: now, Guardrails: guardrails}
+	sit := controllers.Situation{Policy: policy, InCharge: inCharge, Nodes: s.readings.nodes, Synced: true, Now: now, Guardrails: guardrails, Platform: s.platform}
 	sit.Measured, sit.Invalid = controllers.Measured(policy.Spec.Services)
 	sit.Evidence = s.evidence(now, sit.Measured)
 	return sit
@@ -46,7 +46,7 @@ func planned(sit controllers.Situation, s *session) *report.Plan {
 		Assessment: report.Assess(report.Basis{
 			Scope:     report.Scope{Selected: sit.Measured != nil},
 			Objective: objective, Evidence: sit.Evidence, Verdict: c.Verdict, Bottleneck: c.Bottleneck, Decision: decision,
-			Source: now.source, Assumed: now.assumed, NotSeen: s.limits().notSeen(sit.Evidence),
+			Source: now.source, Assumed: now.assumed, NotSeen: s.limits().notSeen(sit.Evidence), Platform: sit.Platform,
 		}),
 		Conditions: report.Conditions(c.Conditions()),
 		Nodes:      report.Nodes(sit.Nodes),
@@ -79,7 +79,7 @@ func policyRef(p v1alpha1.EndpointSyncPolicy) report.PolicyRef {
 func stepOf(c controllers.Conclusion, nodes []v1alpha1.EndpointSyncNode) report.Step {
 	step := report.Step{
 		Kind: string(c.Step.Kind), Node: c.Step.Node, Revision: c.Step.Revision,
-		Reason: c.Step.Reason, Message: report.Clean(c.Step.Message), Flags: report.FlagsOf(c.Target.Flags),
+		Reason: c.Step.Reason, Message: report.Clean(c.Step.Message), Flags: report.FlagsOf(c.Plan.Target.Flags),
 	}
 	if c.Stalled != "" && step.Kind == "" {
 		step.Kind, step.Reason, step.Message = string(rollout.Hold), c.Stalled, report.Clean(c.Message)
@@ -88,7 +88,7 @@ func stepOf(c controllers.Conclusion, nodes []v1alpha1.EndpointSyncNode) report.
 		return step
 	}
 	for _, n := range nodes {
-		if !c.Target.Flags.Within(n.Status.Running) {
+		if !c.Plan.Target.Flags.Within(n.Status.Running) {
 			step.Restarts++
 		}
 	}
@@ -97,17 +97,14 @@ func stepOf(c controllers.Conclusion, nodes []v1alpha1.EndpointSyncNode) report.
 }
 
 // handOver says how long no kube-controller-manager acts during a rollout: as long as the last time, else as measured
-// on kubeadm clusters of Kubernetes v1.37.2.
+// elsewhere.
 func handOver(nodes []v1alpha1.EndpointSyncNode) string {
 	for _, n := range nodes {
 		if last := n.Status.Last.HandOver; last != "" {
 			return "one hand-over, which took " + string(last) + " the last time"
 		}
 	}
-	if len(nodes) == 1 {
-		return "about 31 to 33 s without an acting kube-controller-manager"
-	}
-	return "one hand-over, about 15 to 17 s without an acting kube-controller-manager"
+	return fmt.Sprintf("one hand-over, about %s without an acting kube-controller-manager", controllers.HandOver(nodes))
 }
 
 // fromStatus shows what the policy's status says, where nothing is measured.
@@ -130,7 +127,8 @@ func fromStatus(policy v1alpha1.EndpointSyncPolicy, s *session) *report.Plan {
 				Reason: r.Reason, Message: r.Message,
 			},
 			Source: now.source, Assumed: now.assumed,
-			NotSeen: []string{"anything that happened since the status was written: nothing was measured"},
+			Platform: s.platform,
+			NotSeen:  []string{"anything that happened since the status was written: nothing was measured"},
 		}),
 		Conditions: report.Conditions(status.Conditions),
 		Nodes:      report.Nodes(s.readings.nodes),

@@ -52,7 +52,7 @@ func plannedDocument(t *testing.T, o planOptions, objects ...client.Object) (rep
 	t.Helper()
 	tracker := lag.NewTracker(lag.Options{})
 	s := &session{
-		client: fakeClient(t, renewing(), objects...), tracker: tracker, clock: clock.RealClock{},
+		client: fakeClient(t, renewing(), objects...), tracker: tracker, clock: clock.RealClock{}, look: onKubeadm,
 		feed: scenario{tracker: tracker, services: 150, perLag: 50 * time.Millisecond},
 	}
 	c, out, _ := testConsole(report.FormatJSON)
@@ -275,7 +275,8 @@ func TestPlanAndMeasureWriteNothing(t *testing.T) {
 		tracker := lag.NewTracker(lag.Options{})
 		s := &session{
 			client:  fakeClient(t, funcs, policy("default", v1alpha1.ModeEnforce, time.Hour), reporting("cp-1")),
-			tracker: tracker, clock: clock.RealClock{}, feed: scenario{tracker: tracker, services: 150, perLag: 50 * time.Millisecond},
+			tracker: tracker, clock: clock.RealClock{}, look: onKubeadm,
+			feed: scenario{tracker: tracker, services: 150, perLag: 50 * time.Millisecond},
 		}
 		c, out, _ := testConsole(report.FormatTable)
 		if err := (&planOptions{length: time.Minute}).plan(t.Context(), s, "", c); err != nil {

@@ -110,6 +110,8 @@ func findContainer(decoded any) (int, error) {
 		return 0, unsupported("the container has no command: which program its args go to is up to the image")
 	case programIndex(append(slices.Clip(command), args...)) < 0:
 		return 0, unsupported("the container does not run %s itself: a shell or another program stands in front", kcm)
+	case renderer(decoded, containers[found]) != "":
+		return 0, unsupported("%s", renderer(decoded, containers[found]))
 	}
 	return found, nil
 }

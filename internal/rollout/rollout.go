@@ -119,6 +119,11 @@ type Step struct {
 	Again    time.Duration
 }
 
+// Same says whether two steps do the same to the same node, whatever they say about it.
+func (s Step) Same(other Step) bool {
+	return s.Kind == other.Kind && s.Node == other.Node && s.Revision == other.Revision
+}
+
 // Next returns the next step towards the target. At most one node is in flight at any time; standbys come first and
 // the leader last, so that a rollout costs one hand-over; nothing starts while a node is unhealthy, unknown, or has
 // rejected the target. Restoring, and any other step back, is not held up by the maintenance windows, the cooldown or the
@@ -244,7 +249,7 @@ func (p Plan) patience(n Node) time.Duration {
 		return SettleTime // What speaks against going on is the other writer, and the agent counts those.
 	}
 	switch n.Outcome {
-	case v1alpha1.OutcomeRefused:
+	case v1alpha1.OutcomeRefused, v1alpha1.OutcomeDisplaced:
 		if n.Reason == v1alpha1.ReasonContended {
 			return p.FailedFor // Somebody else keeps taking the flags away: a person has to say whose they are.
 		}

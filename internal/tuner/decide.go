@@ -1,6 +1,7 @@
 package tuner
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"time"
@@ -56,8 +57,9 @@ const (
 	residualShare = 0.25
 	residualFloor = 0.25 // seconds
 
-	// handOver is how long a restart of the leader leaves the cluster without one (measured: 31 to 33 s on one node).
-	handOver = 31 * time.Second
+	// longestHandOver is how long a restart of the leader leaves the cluster without one, at worst (measured: 31 to 33 s on
+	// one node).
+	longestHandOver = 31 * time.Second
 
 	// settling is how long no Pod may have changed for an episode to count as over, and patience how long an episode may
 	// last before it is decided on all the same: a setting sized for half of an episode would need a second restart.
@@ -134,7 +136,7 @@ func (d Decision) size(in Inputs) Decision {
 	if why := failedBefore(in, found.flags); why != "" {
 		return d.hold(v1alpha1.ReasonSettingFailedBefore, why+"; "+figures)
 	}
-	if why := backlog.wait(); why != "" {
+	if why := backlog.wait(cmp.Or(e.HandOver, longestHandOver)); why != "" {
 		return d.hold(v1alpha1.ReasonBacklogDraining, why+"; "+figures)
 	}
 	d.Act, d.Reason, d.Message = true, v1alpha1.ReasonObjectiveMissed, figures
@@ -238,8 +240,8 @@ func (r *replay) backlog() backlog {
 	return b
 }
 
-// wait says why it is better not to restart now; empty if it is not.
-func (b backlog) wait() string {
+// wait says why it is better not to restart now, which costs a hand-over; empty if it is not.
+func (b backlog) wait(handOver time.Duration) string {
 	switch {
 	case b.open == 0:
 		return ""

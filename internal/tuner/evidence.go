@@ -34,6 +34,8 @@ type Evidence struct {
 	// ServerBefore are those of the ten minutes before the last change of flags, oldest first: what Breached compares
 	// with. None without a change, and after a restart of the operator.
 	ServerBefore []ServerSample
+	// HandOver is how long a change of flags leaves the cluster without a leader. 0: not known, taken for the longest.
+	HandOver time.Duration
 	// Settings are what else the leader runs with that bears on lag.
 	Settings Settings
 	// Version of the leader, such as v1.37.2; empty if it is not known.

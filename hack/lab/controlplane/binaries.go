@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,7 +23,7 @@ const (
 	EtcdVersion       = "v3.7.3"
 )
 
-// binDirVariable names a directory that holds the three binaries already; nothing is built then.
+// binDirVariable names a directory that holds the binaries already; nothing is built then.
 const binDirVariable = "LAB_BIN"
 
 // binaries.mod and binaries.sum are a go.mod and go.sum of their own, so that Kubernetes' dependencies neither weigh on
@@ -41,24 +42,41 @@ type Binaries struct {
 	ControllerManager string
 }
 
+// NodeBinaries are the paths of everything that a control-plane node of kubeadm runs, and of kubectl.
+type NodeBinaries struct {
+	Binaries
+
+	Kubeadm   string
+	Kubectl   string
+	Kubelet   string
+	Proxy     string
+	Scheduler string
+}
+
 // binariesIn returns the binaries as they lie in a directory, whether or not they exist.
-func binariesIn(dir string) Binaries {
-	return Binaries{
-		Etcd:              filepath.Join(dir, "etcd"),
-		APIServer:         filepath.Join(dir, "kube-apiserver"),
-		ControllerManager: filepath.Join(dir, "kube-controller-manager"),
+func binariesIn(dir string) NodeBinaries {
+	return NodeBinaries{
+		Binaries: Binaries{
+			Etcd:              filepath.Join(dir, "etcd"),
+			APIServer:         filepath.Join(dir, "kube-apiserver"),
+			ControllerManager: filepath.Join(dir, "kube-controller-manager"),
+		},
+		Kubeadm:   filepath.Join(dir, "kubeadm"),
+		Kubectl:   filepath.Join(dir, "kubectl"),
+		Kubelet:   filepath.Join(dir, "kubelet"),
+		Proxy:     filepath.Join(dir, "kube-proxy"),
+		Scheduler: filepath.Join(dir, "kube-scheduler"),
 	}
 }
 
-func (b Binaries) check() error {
-	for _, path := range []string{b.Etcd, b.APIServer, b.ControllerManager} {
-		info, err := os.Stat(path)
-		if err != nil {
-			return fmt.Errorf("find binary: %w", err)
-		}
-		if !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0 {
-			return fmt.Errorf("find binary: %s is not an executable file", path)
-		}
+// check says why the binary at a path cannot be run.
+func check(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("find binary: %w", err)
+	}
+	if !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0 {
+		return fmt.Errorf("find binary: %s is not an executable file", path)
 	}
 	return nil
 }
@@ -76,52 +94,68 @@ func CacheDir() (string, error) {
 // cache, which it builds from Go modules the first time (12 to 15 minutes on two cores; seconds with a warm Go build
 // cache). Processes that ask at the same time build once. Progress is written as lines, and may be io.Discard.
 func EnsureBinaries(ctx context.Context, progress io.Writer) (Binaries, error) {
-	if dir := os.Getenv(binDirVariable); dir != "" {
-		b := binariesIn(dir)
-		if err := b.check(); err != nil {
-			return Binaries{}, fmt.Errorf("%s=%s: %w", binDirVariable, dir, err)
-		}
-		return b, nil
-	}
-	dir, err := CacheDir()
-	if err != nil {
-		return Binaries{}, err
-	}
-	if b := binariesIn(dir); b.check() == nil {
-		return b, nil
-	}
-	return buildOnce(ctx, dir, progress)
+	dir, err := ensure(ctx, controlPlaneTargets(), progress)
+	return binariesIn(dir).Binaries, err
 }
 
-// buildOnce builds into a temporary directory beside dir and renames it to dir, under a lock that other processes of the
-// same user honour; so dir is complete whenever it exists.
-func buildOnce(ctx context.Context, dir string, progress io.Writer) (_ Binaries, err error) {
+// EnsureNodeBinaries is EnsureBinaries for all that a node runs. Both share one cache, in which nothing is built twice.
+func EnsureNodeBinaries(ctx context.Context, progress io.Writer) (NodeBinaries, error) {
+	dir, err := ensure(ctx, append(controlPlaneTargets(), nodeTargets()...), progress)
+	return binariesIn(dir), err
+}
+
+// ensure returns the directory in which all wanted binaries are.
+func ensure(ctx context.Context, wanted []target, progress io.Writer) (dir string, err error) {
+	if dir = os.Getenv(binDirVariable); dir != "" {
+		for _, t := range wanted {
+			if err = check(filepath.Join(dir, t.name)); err != nil {
+				return "", fmt.Errorf("%s=%s: %w", binDirVariable, dir, err)
+			}
+		}
+		return dir, nil
+	}
+	if dir, err = CacheDir(); err != nil {
+		return "", err
+	}
+	if len(missing(dir, wanted)) == 0 {
+		return dir, nil
+	}
+	return dir, buildOnce(ctx, dir, wanted, progress)
+}
+
+// missing returns those of the wanted binaries that a directory lacks.
+func missing(dir string, wanted []target) []target {
+	var absent []target
+	for _, t := range wanted {
+		if check(filepath.Join(dir, t.name)) != nil {
+			absent = append(absent, t)
+		}
+	}
+	return absent
+}
+
+// buildOnce builds what is missing, under a lock that other processes of the same user honour. Each binary is built in a
+// temporary directory beside dir and renamed into dir; so each is complete whenever it exists, and none that an
+// interrupted build has finished is lost.
+func buildOnce(ctx context.Context, dir string, wanted []target, progress io.Writer) (err error) {
 	if err = os.MkdirAll(filepath.Dir(dir), 0o750); err != nil {
-		return Binaries{}, fmt.Errorf("make cache: %w", err)
+		return fmt.Errorf("make cache: %w", err)
 	}
 	unlock, err := lock(ctx, dir+".lock", progress)
 	if err != nil {
-		return Binaries{}, err
+		return err
 	}
 	defer unlock()
-	if b := binariesIn(dir); b.check() == nil {
-		return b, nil // Somebody else built while we waited.
+	wanted = missing(dir, wanted) // Somebody else may have built while we waited.
+	if len(wanted) == 0 {
+		return nil
 	}
 	temp, err := os.MkdirTemp(filepath.Dir(dir), ".building-")
 	if err != nil {
-		return Binaries{}, fmt.Errorf("make cache: %w", err)
+		return fmt.Errorf("make cache: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(temp)) }()
-	if err = build(ctx, temp, progress); err != nil {
-		return Binaries{}, err
-	}
-	if err = os.RemoveAll(dir); err != nil { // Incomplete, or the check above would have passed.
-		return Binaries{}, fmt.Errorf("replace incomplete cache: %w", err)
-	}
-	if err = os.Rename(filepath.Join(temp, "bin"), dir); err != nil {
-		return Binaries{}, fmt.Errorf("put binaries in place: %w", err)
-	}
-	return binariesIn(dir), nil
+	return build(ctx, temp, dir, wanted, progress)
 }
 
 // lock takes an exclusive file lock, which the kernel releases when the process ends, however it ends.
@@ -162,28 +196,42 @@ type target struct {
 	name, pkg, ldflags string
 }
 
-func targets() []target {
-	const version = "-s -w -X k8s.io/component-base/version.gitVersion=" + KubernetesVersion +
-		" -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37"
+// stamp is what makes a component know its version; kubeadm refuses others that do not.
+const stamp = "-s -w -X k8s.io/component-base/version.gitVersion=" + KubernetesVersion +
+	" -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37"
+
+// controlPlaneTargets are what Binaries name.
+func controlPlaneTargets() []target {
 	return []target{
 		{"etcd", "go.etcd.io/etcd/server/v3", "-s -w"},
-		{"kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver", version},
-		{"kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager", version},
+		{"kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver", stamp},
+		{"kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager", stamp},
 	}
 }
 
-// build makes temp/bin with the three binaries, from the embedded module file.
-func build(ctx context.Context, temp string, progress io.Writer) error {
+// nodeTargets are what NodeBinaries name besides.
+func nodeTargets() []target {
+	return []target{
+		{"kubelet", "k8s.io/kubernetes/cmd/kubelet", stamp},
+		{"kubeadm", "k8s.io/kubernetes/cmd/kubeadm", stamp},
+		{"kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler", stamp},
+		{"kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy", stamp},
+		{"kubectl", "k8s.io/kubernetes/cmd/kubectl", stamp},
+	}
+}
+
+// build makes binaries from the embedded module file and puts each into dir.
+func build(ctx context.Context, temp, dir string, wanted []target, progress io.Writer) error {
 	for name, content := range map[string][]byte{"go.mod": binariesMod, "go.sum": binariesSum} {
 		if err := os.WriteFile(filepath.Join(temp, name), content, 0o600); err != nil {
 			return fmt.Errorf("write module file: %w", err)
 		}
 	}
-	_, _ = fmt.Fprintf(progress, "building etcd %s, kube-apiserver and kube-controller-manager %s, once: "+
-		"up to 15 minutes on two cores\n", EtcdVersion, KubernetesVersion)
+	_, _ = fmt.Fprintf(progress, "building %s (Kubernetes %s, etcd %s), once: up to 15 minutes on two cores\n",
+		names(wanted), KubernetesVersion, EtcdVersion)
 	started := clock.RealClock{}.Now()
-	for i, t := range targets() {
-		label := fmt.Sprintf("[%d/%d] %s", i+1, len(targets()), t.name)
+	for i, t := range wanted {
+		label := fmt.Sprintf("[%d/%d] %s", i+1, len(wanted), t.name)
 		stop := every(progressPeriod, func() {
 			_, _ = fmt.Fprintf(progress, "%s: building, %s elapsed\n", label, clock.RealClock{}.Since(started).Round(time.Second))
 		})
@@ -192,9 +240,31 @@ func build(ctx context.Context, temp string, progress io.Writer) error {
 		if err != nil {
 			return fmt.Errorf("build %s: %w\n%s", t.name, err, out)
 		}
+		if err = put(filepath.Join(temp, "bin", t.name), dir); err != nil {
+			return err
+		}
 		_, _ = fmt.Fprintf(progress, "%s: done, %s elapsed\n", label, clock.RealClock{}.Since(started).Round(time.Second))
 	}
 	return nil
+}
+
+// put moves a finished binary into the cache.
+func put(binary, dir string) error {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return fmt.Errorf("make cache: %w", err)
+	}
+	if err := os.Rename(binary, filepath.Join(dir, filepath.Base(binary))); err != nil {
+		return fmt.Errorf("put binary in place: %w", err)
+	}
+	return nil
+}
+
+func names(targets []target) string {
+	var list []string
+	for _, t := range targets {
+		list = append(list, t.name)
+	}
+	return strings.Join(list, ", ")
 }
 
 // progressPeriod is how often a long build says that it is alive.

@@ -44,8 +44,10 @@ func TestBinariesAreBuiltOnceWhenManyAsk(t *testing.T) {
 				t.Errorf("EnsureBinaries: %v", err)
 				return
 			}
-			if err = b.check(); err != nil {
-				t.Errorf("EnsureBinaries returned %+v, but %v", b, err)
+			for _, path := range []string{b.Etcd, b.APIServer, b.ControllerManager} {
+				if err = check(path); err != nil {
+					t.Errorf("EnsureBinaries returned %+v, but %v", b, err)
+				}
 			}
 		})
 	}
@@ -54,11 +56,62 @@ func TestBinariesAreBuiltOnceWhenManyAsk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.Count(string(raw), "\n"); got != len(targets()) {
-		t.Errorf("go was called %d times, want %d:\n%s", got, len(targets()), raw)
+	if got := strings.Count(string(raw), "\n"); got != len(controlPlaneTargets()) {
+		t.Errorf("go was called %d times, want %d:\n%s", got, len(controlPlaneTargets()), raw)
 	}
-	if strings.Count(string(raw), "0 build -trimpath") != len(targets()) {
+	if strings.Count(string(raw), "0 build -trimpath") != len(controlPlaneTargets()) {
 		t.Errorf("not all builds are static and trimmed:\n%s", raw)
+	}
+}
+
+func TestANodeNeedsOnlyWhatTheControlPlaneHasNotBuilt(t *testing.T) {
+	calls := withFakeGo(t)
+	light, err := EnsureBinaries(t.Context(), io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	node, err := EnsureNodeBinaries(t.Context(), io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if node.Binaries != light {
+		t.Errorf("a node runs %+v, want what the control plane runs: %+v", node.Binaries, light)
+	}
+	for _, path := range []string{node.Kubeadm, node.Kubectl, node.Kubelet, node.Proxy, node.Scheduler} {
+		if err = check(path); err != nil {
+			t.Errorf("EnsureNodeBinaries: %v", err)
+		}
+	}
+	raw, err := os.ReadFile(calls)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := strings.Count(string(raw), "\n"), len(controlPlaneTargets())+len(nodeTargets()); got != want {
+		t.Errorf("go was called %d times, want %d:\n%s", got, want, raw)
+	}
+}
+
+func TestAnInterruptedBuildGoesOnWhereItStopped(t *testing.T) {
+	calls := withFakeGo(t)
+	dir, err := CacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err = os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err = os.WriteFile(filepath.Join(dir, "etcd"), nil, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err = EnsureBinaries(t.Context(), io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := os.ReadFile(calls)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := strings.Count(string(raw), "\n"), len(controlPlaneTargets())-1; got != want {
+		t.Errorf("go was called %d times, want %d:\n%s", got, want, raw)
 	}
 }
 
@@ -90,7 +143,7 @@ func TestProgressNamesEachBinary(t *testing.T) {
 	if _, err := EnsureBinaries(t.Context(), &progress); err != nil {
 		t.Fatal(err)
 	}
-	for _, b := range targets() {
+	for _, b := range controlPlaneTargets() {
 		if !strings.Contains(progress.String(), b.name+": done, ") {
 			t.Errorf("progress does not say that %s is done:\n%s", b.name, progress.String())
 		}

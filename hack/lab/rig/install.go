@@ -3,6 +3,7 @@ package rig
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
@@ -30,9 +31,11 @@ const (
 type Cluster struct {
 	*controlplane.ControlPlane
 
-	// Client has all rights; Dynamic may also write EndpointSyncNode specs.
+	// Client has all rights; Dynamic may also write EndpointSyncNodes.
 	Client  kubernetes.Interface
 	Dynamic dynamic.Interface
+
+	agent dynamic.Interface // has the rights of an agent on a node of no name that matters
 }
 
 func (c *Cluster) connect() error {
@@ -40,35 +43,58 @@ func (c *Cluster) connect() error {
 	if err != nil {
 		return err
 	}
-	config := rest.CopyConfig(c.Admin)
-	config.Impersonate = rest.ImpersonationConfig{UserName: "rig", Groups: []string{"system:masters", breakGlass}}
 	c.Client = client
-	c.Dynamic, err = dynamic.NewForConfig(config)
+	if c.Dynamic, err = c.as(rest.ImpersonationConfig{UserName: "rig", Groups: []string{"system:masters", breakGlass}}); err != nil {
+		return err
+	}
+	c.agent, err = c.as(rest.ImpersonationConfig{
+		UserName: "system:serviceaccount:" + operator.Namespace + ":" + operator.Agent,
+		Extra: map[string][]string{
+			"authentication.kubernetes.io/node-name": {"rig"}, "authentication.kubernetes.io/pod-name": {"rig"},
+		},
+	})
 	return err
 }
 
-// install applies a kustomization and returns when it is in force.
+func (c *Cluster) as(who rest.ImpersonationConfig) (dynamic.Interface, error) {
+	config := rest.CopyConfig(c.Admin)
+	config.Impersonate = who
+	return dynamic.NewForConfig(config)
+}
+
+// install applies a kustomization, makes the isolation probe as the controller would, and returns when it is in force.
 func (c *Cluster) install(ctx context.Context, dir string) error {
 	if err := operator.Install(ctx, c.Admin, dir); err != nil {
 		return err
 	}
-	return c.awaitConfinement(ctx)
-}
-
-// awaitConfinement waits until admission refuses an EndpointSyncNode to whoever lacks the break-glass group, and by
-// that knows that the policies are in force.
-func (c *Cluster) awaitConfinement(ctx context.Context) error {
-	plain, err := dynamic.NewForConfig(c.Admin)
-	if err != nil {
-		return err
+	probe := nodeObject(v1alpha1.IsolationProbe, v1alpha1.EndpointSyncNodeSpec{Revision: new(int64)})
+	if _, err := c.Dynamic.Resource(nodesResource()).Apply(ctx, probe.GetName(), probe, applyOptions()); err != nil {
+		return fmt.Errorf("make the isolation probe: %w", err)
 	}
-	probe := nodeObject("probe", v1alpha1.EndpointSyncNodeSpec{Revision: new(int64)})
-	err = wait.PollUntilContextTimeout(ctx, poll, settle, true, func(ctx context.Context) (bool, error) {
-		_, createErr := plain.Resource(nodesResource()).Create(ctx, probe, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
-		return apierrors.IsForbidden(createErr), nil
+	err := wait.PollUntilContextTimeout(ctx, poll, settle, true, func(ctx context.Context) (bool, error) {
+		return c.reserved(ctx) && c.Confined(ctx), nil
 	})
 	if err != nil {
 		return fmt.Errorf("wait for the admission policies: %w", err)
 	}
 	return nil
+}
+
+// reserved reports whether admission refuses an EndpointSyncNode to whoever lacks the break-glass group.
+func (c *Cluster) reserved(ctx context.Context) bool {
+	plain, err := dynamic.NewForConfig(c.Admin)
+	if err != nil {
+		return false
+	}
+	probe := nodeObject("probe", v1alpha1.EndpointSyncNodeSpec{Revision: new(int64)})
+	_, err = plain.Resource(nodesResource()).Create(ctx, probe, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	return apierrors.IsForbidden(err)
+}
+
+// Confined reports whether admission refuses an agent the status of what is not its own node.
+func (c *Cluster) Confined(ctx context.Context) bool {
+	patch := []byte(`{"status":{"phase":"Idle"}}`)
+	_, err := c.agent.Resource(nodesResource()).Patch(ctx, v1alpha1.IsolationProbe, mergePatch, patch,
+		metav1.PatchOptions{DryRun: []string{metav1.DryRunAll}}, "status")
+	return apierrors.IsForbidden(err) && strings.Contains(err.Error(), "ValidatingAdmissionPolicy")
 }

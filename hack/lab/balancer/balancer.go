@@ -1,0 +1,198 @@
+// Package balancer passes TCP connections on to those API servers that say that they are ready, as the load balancer
+// before a highly available control plane does. It looks at no byte of what it passes on.
+package balancer
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"k8s.io/utils/clock"
+)
+
+const (
+	// probePeriod and probeTimeout say how soon a backend counts as down: long against an API server's answer, short
+	// against a Lease.
+	probePeriod  = 500 * time.Millisecond
+	probeTimeout = 2 * time.Second
+	// dialTimeout is how long a backend may take to accept before the next one is tried.
+	dialTimeout = time.Second
+)
+
+// backend is one API server.
+type backend struct {
+	address string
+
+	mu    sync.Mutex
+	ready bool
+	// broken is closed when the backend stops being ready, and its connections with it: a client that waits for a
+	// stopped server would wait long.
+	broken chan struct{}
+}
+
+// balancer takes the backends in turn.
+type balancer struct {
+	backends []*backend
+	log      io.Writer
+
+	mu   sync.Mutex
+	next int
+}
+
+// Run passes connections on until ctx is done. As long as no backend is ready, each is tried.
+func Run(ctx context.Context, listen string, backends []string, log io.Writer) error {
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "tcp", listen)
+	if err != nil {
+		return fmt.Errorf("balance: %w", err)
+	}
+	return serve(ctx, listener, backends, log)
+}
+
+func serve(ctx context.Context, listener net.Listener, backends []string, log io.Writer) error {
+	ctx, cancel := context.WithCancel(ctx)
+	b := &balancer{log: log}
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
+	client := probeClient()
+	for _, address := range backends {
+		one := &backend{address: address, broken: make(chan struct{})}
+		b.backends = append(b.backends, one)
+		running.Go(func() { b.watch(ctx, one, client) })
+	}
+	stop := context.AfterFunc(ctx, func() { _ = listener.Close() })
+	defer stop()
+	for {
+		connection, err := listener.Accept()
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("balance: %w", err)
+		}
+		running.Go(func() { b.pass(ctx, connection) })
+	}
+}
+
+// probeClient asks anew each time, so that an answer says something about new connections.
+func probeClient() *http.Client {
+	return &http.Client{Timeout: probeTimeout, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, // It asks for one word and believes nothing else.
+	}}
+}
+
+// watch keeps a backend's state true until ctx is done.
+func (b *balancer) watch(ctx context.Context, one *backend, client *http.Client) {
+	for {
+		if err := probe(ctx, client, one.address); one.set(err == nil) {
+			_, _ = fmt.Fprintf(b.log, "%s ready: %t (%v)\n", one.address, err == nil, err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-clock.RealClock{}.After(probePeriod):
+		}
+	}
+}
+
+func probe(ctx context.Context, client *http.Client, address string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+address+"/readyz", http.NoBody)
+	if err != nil {
+		return err
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	_ = response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return errors.New(response.Status)
+	}
+	return nil
+}
+
+// set notes whether the backend is ready, and tells whether that is new.
+func (one *backend) set(ready bool) (changed bool) {
+	one.mu.Lock()
+	defer one.mu.Unlock()
+	if one.ready == ready {
+		return false
+	}
+	one.ready = ready
+	if ready {
+		one.broken = make(chan struct{})
+	} else {
+		close(one.broken)
+	}
+	return true
+}
+
+// state returns whether the backend is ready and, if it is, what tells that it stopped being so.
+func (one *backend) state() (ready bool, broken <-chan struct{}) {
+	one.mu.Lock()
+	defer one.mu.Unlock()
+	if !one.ready {
+		return false, nil
+	}
+	return true, one.broken
+}
+
+// inTurn returns all backends, each time beginning with another, those that are ready first.
+func (b *balancer) inTurn() []*backend {
+	b.mu.Lock()
+	first := b.next
+	b.next++
+	b.mu.Unlock()
+	var ready, rest []*backend
+	for i := range b.backends {
+		one := b.backends[(first+i)%len(b.backends)]
+		if ok, _ := one.state(); ok {
+			ready = append(ready, one)
+		} else {
+			rest = append(rest, one)
+		}
+	}
+	return append(ready, rest...)
+}
+
+// pass connects a client with a backend until one of them ends the connection or the backend stops being ready.
+func (b *balancer) pass(ctx context.Context, client net.Conn) {
+	defer func() { _ = client.Close() }()
+	dialer := net.Dialer{Timeout: dialTimeout}
+	for _, one := range b.inTurn() {
+		_, broken := one.state()
+		server, err := dialer.DialContext(ctx, "tcp", one.address)
+		if err != nil {
+			continue
+		}
+		join(ctx, client, server, broken)
+		return
+	}
+}
+
+// join copies both ways. One side's end ends both: neither TLS nor HTTP goes on with half of a connection.
+func join(ctx context.Context, client, server net.Conn, broken <-chan struct{}) {
+	ended := make(chan struct{}, 2)
+	var copying sync.WaitGroup
+	for _, pair := range [][2]net.Conn{{client, server}, {server, client}} {
+		copying.Go(func() {
+			_, _ = io.Copy(pair[0], pair[1]) // An error is an end like any other.
+			ended <- struct{}{}
+		})
+	}
+	select {
+	case <-ended:
+	case <-broken:
+	case <-ctx.Done():
+	}
+	_, _ = client.Close(), server.Close()
+	copying.Wait()
+}

@@ -1,0 +1,170 @@
+package machine
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+	"k8s.io/apimachinery/pkg/util/wait"
+)
+
+// system is the part of a machine's control group that its units are in; the kubelet makes others for Pods. With version
+// 2 a group with parts may hold no process itself.
+const system = "system"
+
+// hierarchies returns the mount points of the control groups: one per hierarchy of version 1, or the one of version 2.
+// Where both are mounted, only version 1 has controllers.
+func hierarchies() ([]string, error) {
+	file, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return nil, fmt.Errorf("find control groups: %w", err)
+	}
+	defer func() { _ = file.Close() }()
+	var first, second []string
+	for lines := bufio.NewScanner(file); lines.Scan(); {
+		point, kind := parseMount(lines.Text())
+		switch kind {
+		case "cgroup":
+			first = append(first, point)
+		case "cgroup2":
+			second = append(second, point)
+		}
+	}
+	if len(first) > 0 {
+		return first, nil
+	}
+	if len(second) == 0 {
+		return nil, errors.New("find control groups: none are mounted")
+	}
+	return second[:1], nil
+}
+
+// parseMount returns the mount point and the file system's type of a line of mountinfo.
+func parseMount(line string) (point, kind string) {
+	mount, rest, _ := strings.Cut(line, " - ")
+	fields := strings.Fields(mount)
+	kind, _, _ = strings.Cut(rest, " ")
+	if len(fields) < 5 {
+		return "", ""
+	}
+	return fields[4], kind
+}
+
+// makeCgroups makes a group for a machine in each hierarchy and returns the parts for its units.
+func makeCgroups(name string) ([]string, error) {
+	roots, err := hierarchies()
+	if err != nil {
+		return nil, err
+	}
+	var parts []string
+	for _, root := range roots {
+		for _, dir := range []string{filepath.Join(root, name), filepath.Join(root, name, system)} {
+			if err = makeCgroup(dir); err != nil {
+				return nil, fmt.Errorf("make control group: %w", err)
+			}
+		}
+		parts = append(parts, filepath.Join(root, name, system))
+	}
+	return parts, nil
+}
+
+// makeCgroup makes one group. One of version 1's cpuset takes no process before it has processors and memory.
+func makeCgroup(dir string) error {
+	if err := os.Mkdir(dir, 0o755); err != nil && !os.IsExist(err) {
+		return err
+	}
+	for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
+		value, err := os.ReadFile(filepath.Join(filepath.Dir(dir), file))
+		if os.IsNotExist(err) {
+			continue // Not this controller, or version 2.
+		}
+		if err != nil {
+			return err
+		}
+		if err = os.WriteFile(filepath.Join(dir, file), value, 0); err != nil && !os.IsNotExist(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// ownCgroups returns the lab's groups in every hierarchy.
+func ownCgroups() ([]string, error) {
+	roots, err := hierarchies()
+	if err != nil {
+		return nil, err
+	}
+	var found []string
+	for _, root := range roots {
+		groups, err := filepath.Glob(filepath.Join(root, Prefix+"*"))
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, groups...)
+	}
+	return found, nil
+}
+
+// removeCgroups kills every process in the lab's groups, until none is left, and removes the groups.
+func removeCgroups(ctx context.Context) error {
+	var last error
+	err := wait.PollUntilContextCancel(ctx, poll, true, func(context.Context) (bool, error) {
+		groups, err := ownCgroups()
+		if err != nil {
+			return false, err
+		}
+		last = nil
+		for _, group := range groups {
+			last = errors.Join(last, removeCgroup(group))
+		}
+		return last == nil, nil
+	})
+	if err != nil {
+		return fmt.Errorf("remove control groups: %w", errors.Join(err, last))
+	}
+	return nil
+}
+
+// removeCgroup kills what is in a group and its parts and removes those that are empty; the error says what is left.
+func removeCgroup(group string) error {
+	var dirs []string
+	err := filepath.WalkDir(group, func(path string, entry os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() {
+			dirs = append(dirs, path)
+		}
+		return nil
+	})
+	if err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	var errs []error
+	for _, dir := range slices.Backward(dirs) { // Parts before the whole.
+		for pid := range strings.Lines(readLines(filepath.Join(dir, "cgroup.procs"))) {
+			if number, err := strconv.Atoi(strings.TrimSpace(pid)); err == nil && number > 0 {
+				_ = unix.Kill(number, unix.SIGKILL) // It fails only if the process is gone.
+			}
+		}
+		if err := os.Remove(dir); err != nil && !os.IsNotExist(err) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// readLines returns what a small file holds, and nothing if it does not exist.
+func readLines(file string) string {
+	text, _ := os.ReadFile(filepath.Clean(file))
+	return string(text)
+}
+
+func readLine(file string) string { return strings.TrimSpace(readLines(file)) }
