@@ -73,6 +73,10 @@ accuracy: ## hold the measurement against an observer and the audit log of a rea
 test-kill: ## kill agent and controller 200 times at random moments of a rollout
 	cd hack/lab && LAB_KILLS=200 $(TOOL) gotestsum --format standard-verbose -- -timeout 2h -count 1 -run TestKill ./...
 
+.PHONY: qualify-rollout
+qualify-rollout: build ## hold the rollout over three nodes against kills, partitions, two leaders and bad values (60 minutes); results in out/qualify
+	cd hack/lab && go run . qualify --operator $(OPERATOR) --out $(ROOT)/out/qualify
+
 .PHONY: fmt
 fmt: ## format all Go code
 	$(LINT) fmt -c .golangci.yml ./...
