@@ -46,17 +46,19 @@ func (s *scene) install(ctx context.Context) error {
 	if _, err := s.kubectl(ctx, "apply", "--server-side", "-k", filepath.Join(s.Root, "config", "default")); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, setupTimeout)
+	bounded, cancel := context.WithTimeout(ctx, setupTimeout)
 	defer cancel()
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return s.populate(ctx) })
-	group.Go(func() error { return s.operatorReady(ctx) })
-	group.Go(func() error { return s.deployStory(ctx, 0) })
+	group, inner := errgroup.WithContext(bounded)
+	group.Go(func() error { return s.populate(inner) })
+	group.Go(func() error { return s.operatorReady(inner) })
+	group.Go(func() error { return s.deployStory(inner, 0) })
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	_, err := s.atRest(ctx, readyTimeout)
-	return errors.Join(err, s.watch(context.WithoutCancel(ctx)))
+	if _, err := s.atRest(ctx, readyTimeout); err != nil {
+		return err
+	}
+	return s.watch(ctx)
 }
 
 // importImages makes the images of the operator and of the story's server and gives them to every node.
@@ -115,6 +117,11 @@ func (s *scene) populate(ctx context.Context) (err error) {
 	})
 	if err != nil {
 		return err
+	}
+	if s.Attach { // They may be there from an earlier run.
+		if found, err := s.work.Adopt(ctx); err != nil || found {
+			return err
+		}
 	}
 	if err = s.work.Setup(ctx); err != nil {
 		return err

@@ -115,10 +115,11 @@ func (s *scene) await(ctx context.Context, within time.Duration, what string, ho
 	defer cancel()
 	last := errors.New("not looked at")
 	err := lab.WaitFor(ctx, what, poll, func(ctx context.Context) (bool, error) {
-		if err := holds(ctx); ctx.Err() == nil || last == nil {
+		err := holds(ctx)
+		if ctx.Err() == nil || err == nil { // What a cut-off look says is nothing to tell.
 			last = err
 		}
-		return last == nil, nil
+		return err == nil, nil
 	})
 	if err != nil {
 		return fmt.Errorf("waited %s in vain for %s: %w", within, what, last)

@@ -142,6 +142,31 @@ func (w *Workload) Setup(ctx context.Context) error {
 	return nil
 }
 
+// Adopt takes over the Pods that an earlier Setup of the same options made, and reports whether all of them are there.
+func (w *Workload) Adopt(ctx context.Context) (bool, error) {
+	o := w.options
+	list, err := w.clients[0].CoreV1().Pods(o.Namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return false, fmt.Errorf("list the Pods of namespace %s: %w", o.Namespace, err)
+	}
+	byName := map[string]*corev1.Pod{}
+	for i := range list.Items {
+		byName[list.Items[i].Name] = &list.Items[i]
+	}
+	pods := make([]*corev1.Pod, o.Services*o.PodsPerService)
+	for i := range pods {
+		if pods[i] = byName[podName(i, o.PodsPerService)]; pods[i] == nil {
+			return false, nil
+		}
+	}
+	w.pods = pods
+	return true, nil
+}
+
+func podName(i, perService int) string {
+	return fmt.Sprintf("%s-%d", serviceName(i/perService), i%perService)
+}
+
 // Flip makes the incident: every ready Pod becomes unready and every unready one ready, as fast as the API server takes
 // it. Each Pod changes once.
 func (w *Workload) Flip(ctx context.Context) (FlipResult, error) { return w.FlipAt(ctx, Pace{}) }
@@ -192,7 +217,7 @@ func (w *Workload) createPod(ctx context.Context, client kubernetes.Interface, i
 	service := serviceName(i / o.PodsPerService)
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
-			Name:   fmt.Sprintf("%s-%d", service, i%o.PodsPerService),
+			Name:   podName(i, o.PodsPerService),
 			Labels: map[string]string{ServiceLabel: service},
 		},
 		Spec: corev1.PodSpec{
