@@ -35,6 +35,7 @@ var rolled = v1alpha1.Flags{KubeAPIQPS: 50, KubeAPIBurst: 500, ConcurrentService
 // ConfigMap, and can answer for it.
 type persistBench struct {
 	bench
+	t             *testing.T
 	gets, updates int
 	get, update   error
 }
@@ -43,7 +44,7 @@ func newPersistBench(t *testing.T, persistence v1alpha1.Persistence) *persistBen
 	t.Helper()
 	p := policyObject(v1alpha1.ModeEnforce)
 	p.Spec.Persistence = persistence
-	b := &persistBench{bench: newBench(t, p)}
+	b := &persistBench{bench: newBench(t, p), t: t}
 	object := corev1.ConfigMap{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "kubeadm-config", Annotations: map[string]string{"theirs": "1"}},
 		Data:       map[string]string{clusterConfigurationKey: clusterConfiguration, "other": "kept"},
@@ -85,40 +86,40 @@ func newPersistBench(t *testing.T, persistence v1alpha1.Persistence) *persistBen
 	return b
 }
 
-func (b *persistBench) config(t *testing.T) *corev1.ConfigMap {
-	t.Helper()
+func (b *persistBench) config() *corev1.ConfigMap {
+	b.t.Helper()
 	var object corev1.ConfigMap
-	if err := b.client.Get(t.Context(), kubeadmConfigKey(), &object); err != nil {
-		t.Fatal(err)
+	if err := b.client.Get(b.t.Context(), kubeadmConfigKey(), &object); err != nil {
+		b.t.Fatal(err)
 	}
 	return &object
 }
 
 // later lets time pass in which the agent goes on reporting.
-func (b *persistBench) later(t *testing.T, d time.Duration) {
-	t.Helper()
+func (b *persistBench) later(d time.Duration) {
+	b.t.Helper()
 	b.clock.SetTime(b.clock.Now().Add(d))
-	n := b.node(t)
+	n := b.node(b.t)
 	n.Status.ReportTime = metav1.NewTime(b.clock.Now())
-	if err := b.client.Status().Update(t.Context(), n); err != nil {
-		t.Fatal(err)
+	if err := b.client.Status().Update(b.t.Context(), n); err != nil {
+		b.t.Fatal(err)
 	}
 }
 
-func (b *persistBench) change(t *testing.T, change func(*v1alpha1.EndpointSyncPolicy)) {
-	t.Helper()
-	p := b.policy(t)
+func (b *persistBench) change(change func(*v1alpha1.EndpointSyncPolicy)) {
+	b.t.Helper()
+	p := b.policy(b.t)
 	change(p)
 	p.Generation++
-	if err := b.client.Update(t.Context(), p); err != nil {
-		t.Fatal(err)
+	if err := b.client.Update(b.t.Context(), p); err != nil {
+		b.t.Fatal(err)
 	}
 }
 
-func (b *persistBench) wantCalls(t *testing.T, gets, updates int) {
-	t.Helper()
+func (b *persistBench) wantCalls(gets, updates int) {
+	b.t.Helper()
 	if b.gets != gets || b.updates != updates {
-		t.Errorf("%d reads and %d writes of kubeadm's configuration, want %d and %d", b.gets, b.updates, gets, updates)
+		b.t.Errorf("%d reads and %d writes of kubeadm's configuration, want %d and %d", b.gets, b.updates, gets, updates)
 	}
 }
 
@@ -132,47 +133,47 @@ func holds(t *testing.T, flags v1alpha1.Flags) platform.KubeadmConfig {
 	return c
 }
 
-func (b *persistBench) wantConfig(t *testing.T, want platform.KubeadmConfig) {
-	t.Helper()
-	object := b.config(t)
+func (b *persistBench) wantConfig(want platform.KubeadmConfig) {
+	b.t.Helper()
+	object := b.config()
 	got := platform.KubeadmConfig{
 		ClusterConfiguration: object.Data[clusterConfigurationKey], Originals: object.Annotations[platform.OriginalsAnnotation],
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("kubeadm's configuration (-want +got):\n%s", diff)
+		b.t.Errorf("kubeadm's configuration (-want +got):\n%s", diff)
 	}
 	if object.Data["other"] != "kept" || object.Annotations["theirs"] != "1" {
-		t.Errorf("something else of the ConfigMap was changed: %+v", object)
+		b.t.Errorf("something else of the ConfigMap was changed: %+v", object)
 	}
 }
 
 func TestRolledOutFlagsArePersisted(t *testing.T) {
 	b := newPersistBench(t, v1alpha1.PersistenceKubeadmConfig)
 	b.reconcile(t)
-	b.wantConfig(t, holds(t, rolled))
-	b.wantCalls(t, 1, 1)
+	b.wantConfig(holds(t, rolled))
+	b.wantCalls(1, 1)
 	p := b.policy(t)
 	if p.Status.Persisted != rolled {
 		t.Errorf("status.persisted = %s, want %s", p.Status.Persisted, rolled)
 	}
 	wantCondition(t, p, v1alpha1.ConditionStalled, metav1.ConditionFalse, "")
 
-	b.later(t, persistInterval-time.Second)
+	b.later(persistInterval - time.Second)
 	b.reconcile(t)
-	b.wantCalls(t, 1, 1)
-	b.later(t, time.Second)
+	b.wantCalls(1, 1)
+	b.later(time.Second)
 	b.reconcile(t)
-	b.wantCalls(t, 2, 1)
+	b.wantCalls(2, 1)
 
-	object := b.config(t) // Somebody changes it by hand, or kubeadm writes what it read before.
+	object := b.config() // Somebody changes it by hand, or kubeadm writes what it read before.
 	object.Data[clusterConfigurationKey] = clusterConfiguration
 	if err := b.client.Update(t.Context(), object); err != nil {
 		t.Fatal(err)
 	}
-	b.later(t, persistInterval)
+	b.later(persistInterval)
 	b.reconcile(t)
-	b.wantConfig(t, holds(t, rolled))
-	b.wantCalls(t, 3, 2)
+	b.wantConfig(holds(t, rolled))
+	b.wantCalls(3, 2)
 
 	close(b.events.Events)
 	seen := 0
@@ -187,60 +188,60 @@ func TestRolledOutFlagsArePersisted(t *testing.T) {
 }
 
 func TestNothingIsPersistedWhere(t *testing.T) {
-	tests := map[string]func(*testing.T, *persistBench){
-		"it is not asked for": func(t *testing.T, b *persistBench) {
-			b.change(t, func(p *v1alpha1.EndpointSyncPolicy) { p.Spec.Persistence = "" })
+	tests := map[string]func(*persistBench){
+		"it is not asked for": func(b *persistBench) {
+			b.change(func(p *v1alpha1.EndpointSyncPolicy) { p.Spec.Persistence = "" })
 		},
-		"the policy only observes": func(t *testing.T, b *persistBench) {
-			b.change(t, func(p *v1alpha1.EndpointSyncPolicy) { p.Spec.Mode = v1alpha1.ModeObserve })
+		"the policy only observes": func(b *persistBench) {
+			b.change(func(p *v1alpha1.EndpointSyncPolicy) { p.Spec.Mode = v1alpha1.ModeObserve })
 		},
-		"the policy only recommends": func(t *testing.T, b *persistBench) {
-			b.change(t, func(p *v1alpha1.EndpointSyncPolicy) { p.Spec.Mode = v1alpha1.ModeRecommend })
+		"the policy only recommends": func(b *persistBench) {
+			b.change(func(p *v1alpha1.EndpointSyncPolicy) { p.Spec.Mode = v1alpha1.ModeRecommend })
 		},
-		"the policy is paused": func(t *testing.T, b *persistBench) {
-			b.change(t, func(p *v1alpha1.EndpointSyncPolicy) {
+		"the policy is paused": func(b *persistBench) {
+			b.change(func(p *v1alpha1.EndpointSyncPolicy) {
 				p.Annotations = map[string]string{v1alpha1.PauseAnnotation: "true"}
 			})
 		},
-		"the node is changing": func(t *testing.T, b *persistBench) {
-			n := b.node(t)
+		"the node is changing": func(b *persistBench) {
+			n := b.node(b.t)
 			n.Spec.Revision = new(int64(2))
-			if err := b.client.Update(t.Context(), n); err != nil {
-				t.Fatal(err)
+			if err := b.client.Update(b.t.Context(), n); err != nil {
+				b.t.Fatal(err)
 			}
 		},
-		"the node rolled back": func(t *testing.T, b *persistBench) {
-			b.end(t, v1alpha1.OutcomeRolledBack, v1alpha1.ReasonCrashLooping)
+		"the node rolled back": func(b *persistBench) {
+			b.end(b.t, v1alpha1.OutcomeRolledBack, v1alpha1.ReasonCrashLooping)
 		},
-		"the node runs something else": func(t *testing.T, b *persistBench) {
-			n := b.node(t)
+		"the node runs something else": func(b *persistBench) {
+			n := b.node(b.t)
 			n.Status.Running = v1alpha1.DefaultFlags()
-			if err := b.client.Status().Update(t.Context(), n); err != nil {
-				t.Fatal(err)
+			if err := b.client.Status().Update(b.t.Context(), n); err != nil {
+				b.t.Fatal(err)
 			}
 		},
-		"the flags are another policy's": func(t *testing.T, b *persistBench) {
-			n := b.node(t)
+		"the flags are another policy's": func(b *persistBench) {
+			n := b.node(b.t)
 			n.Spec.PolicyName = "former"
-			if err := b.client.Update(t.Context(), n); err != nil {
-				t.Fatal(err)
+			if err := b.client.Update(b.t.Context(), n); err != nil {
+				b.t.Fatal(err)
 			}
 		},
-		"another policy is in charge": func(t *testing.T, b *persistBench) {
+		"another policy is in charge": func(b *persistBench) {
 			older := policyObject(v1alpha1.ModeEnforce)
 			older.Name, older.CreationTimestamp = "older", metav1.NewTime(now.Add(-2*time.Hour))
-			if err := b.client.Create(t.Context(), older); err != nil {
-				t.Fatal(err)
+			if err := b.client.Create(b.t.Context(), older); err != nil {
+				b.t.Fatal(err)
 			}
 		},
 	}
 	for name, change := range tests {
 		t.Run(name, func(t *testing.T) {
 			b := newPersistBench(t, v1alpha1.PersistenceKubeadmConfig)
-			change(t, b)
+			change(b)
 			b.reconcile(t)
-			b.wantCalls(t, 0, 0)
-			b.wantConfig(t, platform.KubeadmConfig{ClusterConfiguration: clusterConfiguration})
+			b.wantCalls(0, 0)
+			b.wantConfig(platform.KubeadmConfig{ClusterConfiguration: clusterConfiguration})
 		})
 	}
 }
@@ -248,15 +249,15 @@ func TestNothingIsPersistedWhere(t *testing.T) {
 func TestLeavingPersistenceRestores(t *testing.T) {
 	b := newPersistBench(t, v1alpha1.PersistenceKubeadmConfig)
 	b.reconcile(t)
-	b.change(t, func(p *v1alpha1.EndpointSyncPolicy) { p.Spec.Persistence = v1alpha1.PersistenceNone })
+	b.change(func(p *v1alpha1.EndpointSyncPolicy) { p.Spec.Persistence = v1alpha1.PersistenceNone })
 	b.reconcile(t)
-	b.wantConfig(t, platform.KubeadmConfig{ClusterConfiguration: clusterConfiguration})
+	b.wantConfig(platform.KubeadmConfig{ClusterConfiguration: clusterConfiguration})
 	if got := b.policy(t).Status.Persisted; got != (v1alpha1.Flags{}) {
 		t.Errorf("status.persisted = %s, want none", got)
 	}
-	b.later(t, 2*persistInterval)
+	b.later(2 * persistInterval)
 	b.reconcile(t)
-	b.wantCalls(t, 2, 2)
+	b.wantCalls(2, 2)
 }
 
 func TestDeletionRestoresWhatWasPersisted(t *testing.T) {
@@ -270,23 +271,23 @@ func TestDeletionRestoresWhatWasPersisted(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			b := newPersistBench(t, v1alpha1.PersistenceKubeadmConfig)
-			b.change(t, func(p *v1alpha1.EndpointSyncPolicy) { p.Spec.DeletionPolicy = test.deletion })
+			b.change(func(p *v1alpha1.EndpointSyncPolicy) { p.Spec.DeletionPolicy = test.deletion })
 			b.reconcile(t)
 			want := holds(t, rolled)
 			if err := b.client.Delete(t.Context(), b.policy(t)); err != nil {
 				t.Fatal(err)
 			}
 			b.reconcile(t)
-			b.wantConfig(t, want) // The nodes come first.
+			b.wantConfig(want) // The nodes come first.
 			if test.restored {
 				b.end(t, v1alpha1.OutcomeCommitted, v1alpha1.ReasonRestored)
 				want = platform.KubeadmConfig{ClusterConfiguration: clusterConfiguration}
 			}
 			b.reconcile(t)
-			b.wantConfig(t, want)
+			b.wantConfig(want)
 			b.reconcile(t)
 			if test.restored {
-				b.wantCalls(t, 2, 2)
+				b.wantCalls(2, 2)
 			}
 		})
 	}
@@ -296,30 +297,30 @@ func TestPersistenceThatAPersonHasToHelp(t *testing.T) {
 	resource := schema.GroupResource{Resource: "configmaps"}
 	forbidden := apierrors.NewForbidden(resource, "kubeadm-config", nil)
 	tests := map[string]struct {
-		hinder func(*testing.T, *persistBench)
+		hinder func(*persistBench)
 		want   []string
 	}{
 		"reading is not allowed": {
-			func(_ *testing.T, b *persistBench) { b.get = forbidden }, []string{"forbidden", "kubectl apply -k config/kubeadm-config"},
+			func(b *persistBench) { b.get = forbidden }, []string{"forbidden", "kubectl apply -k config/kubeadm-config"},
 		},
 		"writing is not allowed": {
-			func(_ *testing.T, b *persistBench) { b.update = forbidden }, []string{"update ConfigMap", "kubectl apply -k config/kubeadm-config"},
+			func(b *persistBench) { b.update = forbidden }, []string{"update ConfigMap", "kubectl apply -k config/kubeadm-config"},
 		},
 		"it is not kubeadm's": {
-			func(_ *testing.T, b *persistBench) { b.get = apierrors.NewNotFound(resource, "kubeadm-config") },
+			func(b *persistBench) { b.get = apierrors.NewNotFound(resource, "kubeadm-config") },
 			[]string{"not kubeadm's", "spec.persistence: None"},
 		},
 		"the ConfigMap is immutable": {
-			func(_ *testing.T, b *persistBench) {
+			func(b *persistBench) {
 				b.update = apierrors.NewInvalid(schema.GroupKind{Kind: "ConfigMap"}, "kubeadm-config", nil)
 			}, []string{"immutable"},
 		},
 		"an old kubeadm stored it": {
-			func(t *testing.T, b *persistBench) {
-				object := b.config(t)
+			func(b *persistBench) {
+				object := b.config()
 				object.Data[clusterConfigurationKey] = strings.ReplaceAll(clusterConfiguration, "v1beta4", "v1beta3")
-				if err := b.client.Update(t.Context(), object); err != nil {
-					t.Fatal(err)
+				if err := b.client.Update(b.t.Context(), object); err != nil {
+					b.t.Fatal(err)
 				}
 			}, []string{"v1beta3", "kubeadm upgrade apply"},
 		},
@@ -327,7 +328,7 @@ func TestPersistenceThatAPersonHasToHelp(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			b := newPersistBench(t, v1alpha1.PersistenceKubeadmConfig)
-			test.hinder(t, b)
+			test.hinder(b)
 			b.reconcile(t)
 			p := b.policy(t)
 			wantCondition(t, p, v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonPersistenceFailed)
@@ -348,14 +349,14 @@ func TestPersistenceThatAPersonHasToHelp(t *testing.T) {
 			}
 
 			b.get, b.update = nil, nil
-			object := b.config(t)
+			object := b.config()
 			object.Data[clusterConfigurationKey] = clusterConfiguration
 			if err := b.client.Update(t.Context(), object); err != nil {
 				t.Fatal(err)
 			}
-			b.later(t, persistRetry)
+			b.later(persistRetry)
 			b.reconcile(t)
-			b.wantConfig(t, holds(t, rolled))
+			b.wantConfig(holds(t, rolled))
 			wantCondition(t, b.policy(t), v1alpha1.ConditionStalled, metav1.ConditionFalse, "")
 		})
 	}
@@ -368,8 +369,8 @@ func TestAConflictIsLeftToTheNextPass(t *testing.T) {
 	wantCondition(t, b.policy(t), v1alpha1.ConditionStalled, metav1.ConditionFalse, "")
 	b.update = nil
 	b.reconcile(t)
-	b.wantConfig(t, holds(t, rolled))
-	b.wantCalls(t, 2, 2)
+	b.wantConfig(holds(t, rolled))
+	b.wantCalls(2, 2)
 }
 
 func TestAnAPIServerThatFailsIsAnError(t *testing.T) {

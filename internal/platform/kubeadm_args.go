@@ -2,6 +2,7 @@ package platform
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -140,19 +141,12 @@ func (x *extraArgs) setting(name string) manifest.Setting {
 
 // otherwise returns everything but the arguments. What is empty counts as not there, as it does to kubeadm.
 func (x *extraArgs) otherwise() map[string]any {
-	rest := map[string]any{}
 	root, _ := x.Value.(map[string]any)
-	for key, value := range root {
-		rest[key] = value
-	}
-	component := map[string]any{}
-	fields, _ := root[componentKey].(map[string]any)
-	for key, value := range fields {
-		if key != argsKey {
-			component[key] = value
-		}
-	}
+	rest := maps.Clone(root)
 	delete(rest, componentKey)
+	fields, _ := root[componentKey].(map[string]any)
+	component := maps.Clone(fields)
+	delete(component, argsKey)
 	if len(component) > 0 {
 		rest[componentKey] = component
 	}

@@ -69,23 +69,28 @@ func TestWindowsAt(t *testing.T) {
 		},
 		"the hour that is jumped over does not open": {
 			[]v1alpha1.MaintenanceWindow{windowOf("w", "30 2 * * *", "30m", "Europe/Madrid")},
-			"2026-03-29T01:15:00Z", opening{"", "", "2026-03-30T02:30:00+02:00"},
+			"2026-03-29T01:15:00Z",
+			opening{"", "", "2026-03-30T02:30:00+02:00"},
 		},
 		"a window over the jump keeps its length": {
 			[]v1alpha1.MaintenanceWindow{windowOf("w", "30 1 * * *", "2h", "Europe/Madrid")},
-			"2026-03-29T03:15:00+02:00", opening{"w", "2026-03-29T04:30:00+02:00", ""},
+			"2026-03-29T03:15:00+02:00",
+			opening{"w", "2026-03-29T04:30:00+02:00", ""},
 		},
 		"the hour that comes twice opens twice, the first time": {
 			[]v1alpha1.MaintenanceWindow{windowOf("w", "30 2 * * *", "20m", "Europe/Madrid")},
-			"2026-10-25T02:40:00+02:00", opening{"w", "2026-10-25T02:50:00+02:00", ""},
+			"2026-10-25T02:40:00+02:00",
+			opening{"w", "2026-10-25T02:50:00+02:00", ""},
 		},
 		"the hour that comes twice opens twice, in between": {
 			[]v1alpha1.MaintenanceWindow{windowOf("w", "30 2 * * *", "20m", "Europe/Madrid")},
-			"2026-10-25T02:50:00+02:00", opening{"", "", "2026-10-25T02:30:00+01:00"},
+			"2026-10-25T02:50:00+02:00",
+			opening{"", "", "2026-10-25T02:30:00+01:00"},
 		},
 		"the hour that comes twice opens twice, the second time": {
 			[]v1alpha1.MaintenanceWindow{windowOf("w", "30 2 * * *", "20m", "Europe/Madrid")},
-			"2026-10-25T02:40:00+01:00", opening{"w", "2026-10-25T02:50:00+01:00", ""},
+			"2026-10-25T02:40:00+01:00",
+			opening{"w", "2026-10-25T02:50:00+01:00", ""},
 		},
 		"of two open windows the longer counts": {
 			[]v1alpha1.MaintenanceWindow{nights, early}, "2026-01-14T01:45:00Z", opening{"nights", "2026-01-14T04:00:00+01:00", ""},
@@ -98,15 +103,18 @@ func TestWindowsAt(t *testing.T) {
 		},
 		"openings that overlap follow the last": {
 			[]v1alpha1.MaintenanceWindow{windowOf("w", "0 */2 * * *", "3h", "")},
-			"2026-01-14T04:30:00Z", opening{"w", "2026-01-14T07:00:00Z", ""},
+			"2026-01-14T04:30:00Z",
+			opening{"w", "2026-01-14T07:00:00Z", ""},
 		},
 		"a week, every week": {
 			[]v1alpha1.MaintenanceWindow{windowOf("w", "0 0 * * 0", "168h", "")},
-			"2026-01-17T23:59:59Z", opening{"w", "2026-01-18T00:00:00Z", ""},
+			"2026-01-17T23:59:59Z",
+			opening{"w", "2026-01-18T00:00:00Z", ""},
 		},
 		"a week, every minute": {
 			[]v1alpha1.MaintenanceWindow{windowOf("w", "* * * * *", "168h", "")},
-			"2026-01-14T12:34:56Z", opening{"w", "2026-01-21T12:34:00Z", ""},
+			"2026-01-14T12:34:56Z",
+			opening{"w", "2026-01-21T12:34:00Z", ""},
 		},
 		"a day that comes every four years": {
 			[]v1alpha1.MaintenanceWindow{windowOf("w", "0 0 29 2 *", "1h", "")}, "2026-01-14T00:00:00Z", opening{"", "", "2028-02-29T00:00:00Z"},
