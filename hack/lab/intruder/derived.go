@@ -256,14 +256,16 @@ func (r *raid) paths(ctx context.Context) ([]call, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read /: %w", err)
 	}
-	paths = append(paths, "/", "/configz", "/debug/api_priority_and_fairness/dump_requests", "/debug/flags/v", "/debug/pprof/",
-		"/debug/pprof/heap", "/debug/pprof/profile?seconds=1", "/flagz", "/logs/", "/metrics", "/metrics/cadvisor", "/metrics/slis", "/statusz")
-	slices.Sort(paths)
 	var calls []call
-	for _, path := range slices.Compact(paths) {
-		if strings.HasPrefix(path, "/api") { // Lists of resources, which everybody may read.
-			continue
+	for _, path := range paths {
+		if !strings.HasPrefix(path, "/api") { // Lists of resources, which everybody may read.
+			calls = append(calls, call{method: http.MethodGet, path: path})
 		}
+	}
+	for _, path := range []string{
+		"/", "/configz", "/debug/api_priority_and_fairness/dump_requests", "/debug/flags/v", "/debug/pprof/", "/debug/pprof/heap",
+		"/debug/pprof/profile?seconds=1", "/flagz", "/healthz", "/logs/", "/metrics", "/metrics/cadvisor", "/metrics/slis", "/statusz",
+	} {
 		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut} {
 			calls = append(calls, call{method: method, path: path})
 		}
