@@ -107,10 +107,12 @@ const bridgeCNI = `{"cniVersion": "0.4.0", "name": "lab", "plugins": [
 ]}
 `
 
-// containerdConfig is for a containerd that shares its kernel: it may not be able to lower the score of what runs.
+// containerdConfig is for a containerd that shares its kernel: it loads no profile into it, and may not be able to lower
+// the score of what runs.
 const containerdConfig = `version = 2
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = %q
+  disable_apparmor = true
   restrict_oom_score_adj = true
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "/usr/lib/cni"
