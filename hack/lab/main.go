@@ -41,8 +41,7 @@ func newRoot() *cobra.Command {
 	root.AddCommand(
 		newBuildCommand(), newUpCommand(), newImageCommand(),
 		newDemoCommand(), newBenchCommand(), newScaleCommand(), newAccuracyCommand(), newModelCommand(), newSweepCommand(),
-		newQualifyCommand(),
-		newE2EUpCommand(), newE2EDownCommand(), newStoryClientCommand(),
+		newE2ECommand(), newE2EUpCommand(), newE2EDownCommand(), newStoryClientCommand(), newQualifyCommand(),
 	)
 	return root
 }

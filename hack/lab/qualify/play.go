@@ -12,49 +12,23 @@ import (
 	"sync"
 	"time"
 
-	"github.com/endpointsync/endpoint-sync-operator/hack/lab/proxy"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/rig"
 )
 
-// Names of the scenarios.
-const (
-	KilledController = "a"
-	KilledAgents     = "b"
-	Partitions       = "c"
-	TwoControllers   = "d"
-	BadValues        = "e"
-	Observing        = "f"
-)
-
-// scenarios are all of them, in the order of the table.
-func scenarios() []Scenario {
-	return []Scenario{
-		{Name: KilledController, What: "controller killed at each write"},
-		{Name: KilledAgents, What: "each agent killed in each phase"},
-		{Name: Partitions, What: "each pair cut apart"},
-		{Name: TwoControllers, What: "two controllers that lead"},
-		{Name: BadValues, What: "values that end the process"},
-		{Name: unfaulted, What: "without a fault, between others"},
-	}
-}
-
-// unfaulted names the runs that only prepare others. They are watched all the same.
-const unfaulted = "–"
-
-// Options are what is played. Counts of zero mean all, or what the issue asks for.
+// Options are what is played, and with what. Counts of zero mean all, or what the issue asks for.
 type Options struct {
+	// Operator is the operator's binary, and Out where results and logs go. Play does without.
+	Operator, Out string
 	// Only names the scenarios to play; empty: all.
 	Only []string
 	// Points is how many kills of the controller there are; 0: before and after each write.
 	Points int
 	// Runs is how many rollouts two controllers share; 0: 120.
 	Runs int
-	// RollBacks is how many there are with the API server up, and as many with it stopped; 0: 12.
+	// RollBacks is how many there are, with the API server up and stopped by turns; 0: 24.
 	RollBacks int
 	// Lanes is how many control planes there are at once for runs about order, and as many for runs about time; 0: 2.
 	Lanes int
-	// Logs is where the logs of processes go whose run had a problem; empty: nowhere.
-	Logs string
 	// Progress receives a line for each run; nil discards them.
 	Progress io.Writer
 }
@@ -62,7 +36,7 @@ type Options struct {
 // What the issue asks for, with a little to spare.
 const (
 	defaultRuns      = 120
-	defaultRollBacks = 12
+	defaultRollBacks = 24
 	defaultLanes     = 2
 	// overtakings is how many of the runs are with a leader that is stopped past its Lease: each takes a minute and a half.
 	overtakings = 6
@@ -89,24 +63,6 @@ func (o Options) plays(scenario string) bool {
 	return len(o.Only) == 0 || slices.Contains(o.Only, scenario)
 }
 
-// pair is a rollout of new flags with one fault, and the one that puts the old ones back with another.
-type pair struct {
-	apply, restore step
-}
-
-// step is a rollout's fault, made anew for each attempt. None has no fault and belongs to no scenario.
-type step struct {
-	scenario string
-	fault    func() fault
-}
-
-func (s step) make() (scenario string, f fault) {
-	if s.fault == nil {
-		return unfaulted, fault{name: "none"}
-	}
-	return s.scenario, s.fault()
-}
-
 // player plays pairs on its fleets and collects what came of them.
 type player struct {
 	Options
@@ -115,6 +71,23 @@ type player struct {
 
 	mu     sync.Mutex
 	result Result
+}
+
+// Run plays scenarios with an operator's binary, writes the result into a directory and prints it. It is an error if
+// anything was wrong.
+func Run(ctx context.Context, o Options, w io.Writer) (err error) {
+	e, err := rig.NewEnvironment()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, e.Close()) }()
+	e.UseOperator(o.Operator)
+	result, err := Play(ctx, e, o)
+	err = errors.Join(err, result.write(o.Out), result.print(w))
+	if n := len(result.Problems()); n > 0 {
+		err = errors.Join(err, fmt.Errorf("%d problems; the logs of those runs are in %s", n, filepath.Join(o.Out, "logs")))
+	}
+	return err
 }
 
 // Play plays scenarios and returns what came of them. An error means that something could not be played at all.
@@ -143,137 +116,6 @@ func Play(ctx context.Context, e *rig.Environment, o Options) (Result, error) {
 	p.result.Minutes = time.Since(began).Minutes()
 	slices.SortFunc(p.result.Runs, byCase)
 	return p.result.summed(scenarios()), errors.Join(errs...)
-}
-
-// countingPairs are rollouts whose writes are counted.
-func (p *player) countingPairs() []pair {
-	keep := func(d direction) func([]proxy.Write) {
-		return func(writes []proxy.Write) {
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			p.result.Writes[string(d)] = nil
-			for _, w := range writes {
-				p.result.Writes[string(d)] = append(p.result.Writes[string(d)], w.String())
-			}
-		}
-	}
-	count := func(d direction) step {
-		return step{KilledController, func() fault { return counted(keep(d)) }}
-	}
-	return []pair{{count(applying), count(restoring)}}
-}
-
-// writePairs are kills before and after each write that was counted, and one more for those that come only sometimes.
-func (p *player) writePairs() []pair {
-	points := map[direction][]step{}
-	for _, d := range []direction{applying, restoring} {
-		for n := 1; n <= len(p.result.Writes[string(d)])+1; n++ {
-			for _, when := range []moment{beforeWrite, afterWrite} {
-				points[d] = append(points[d], step{KilledController, func() fault { return killedAt(n, when) }})
-			}
-		}
-	}
-	pairs := zip(points[applying], points[restoring])
-	if p.Points > 0 { // Spread over all of them.
-		var some []pair
-		for i := range p.Points {
-			some = append(some, pairs[i*len(pairs)/p.Points])
-		}
-		return some
-	}
-	return pairs
-}
-
-// quickPairs are all pairs that are about order, but those that have to be counted first.
-func (p *player) quickPairs() []pair {
-	var pairs []pair
-	if p.plays(KilledAgents) {
-		pairs = append(pairs, agentPairs()...)
-	}
-	if p.plays(Partitions) {
-		pairs = append(pairs, partitionPairs()...)
-	}
-	if p.plays(TwoControllers) {
-		pairs = append(pairs, twoPairs(p.Runs)...)
-	}
-	return pairs
-}
-
-// agentPairs kill each agent in each phase, of a rollout and of its undoing.
-func agentPairs() []pair {
-	var pairs []pair
-	for i := range 3 {
-		for _, phase := range []string{notBegun, phaseIntent, phaseApplied, phaseCommitted} {
-			s := step{KilledAgents, func() fault { return agentKilled(i, phase) }}
-			pairs = append(pairs, pair{s, s})
-		}
-		for _, phase := range []string{phaseRollingBack, phaseRolledBack} {
-			pairs = append(pairs, pair{apply: step{KilledAgents, func() fault { return agentKilled(i, phase) }}})
-		}
-	}
-	return pairs
-}
-
-// partitionPairs cut the controller, each agent and each kube-controller-manager off from the API server.
-func partitionPairs() []pair {
-	var pairs []pair
-	add := func(who party, i int, phase string, long time.Duration) {
-		pairs = append(pairs, pair{apply: step{Partitions, func() fault { return cut(who, i, phase, long) }}})
-	}
-	add(theController, 0, phaseApplied, briefly)
-	add(theController, 1, phaseApplied, forLong)
-	for i := range 3 {
-		add(theAgent, i, notBegun, briefly)
-		add(theAgent, i, phaseApplied, briefly)
-		add(theAgent, i, phaseApplied, tooLong)
-		add(theProcess, i, notBegun, briefly)
-		add(theProcess, i, phaseApplied, briefly)
-	}
-	return pairs
-}
-
-// twoPairs are rollouts under two controllers: in three of five both run freely, in the others one is late; and a few with
-// a leader that was overtaken.
-func twoPairs(runs int) []pair {
-	const lateWrites = 6 // Two or three for each node.
-	var pairs []pair
-	for i := range min(overtakings, runs/10) {
-		pairs = append(pairs, pair{
-			apply:   step{TwoControllers, func() fault { return overtaken(1 + i%lateWrites) }},
-			restore: step{TwoControllers, twoAtOnce},
-		})
-	}
-	for i := 0; 2*len(pairs) < runs; i++ {
-		free, late := step{TwoControllers, twoAtOnce}, step{TwoControllers, func() fault { return oneLate(1 + i/2%lateWrites) }}
-		pairs = append(pairs, []pair{{free, free}, {late, late}, {free, free}, {late, late}, {free, free}}[i%5])
-	}
-	return pairs
-}
-
-func (p *player) rollBackPairs() []pair {
-	var pairs []pair
-	if p.plays(BadValues) {
-		for range p.RollBacks {
-			for _, apiServer := range []string{apiUp, apiGone} {
-				pairs = append(pairs, pair{apply: step{BadValues, func() fault { return badValues(apiServer) }}})
-			}
-		}
-	}
-	return pairs
-}
-
-// zip pairs steps off; where one list is longer, the others have no fault.
-func zip(applies, restores []step) []pair {
-	pairs := make([]pair, max(len(applies), len(restores)))
-	for i := range pairs {
-		if i < len(applies) {
-			pairs[i].apply = applies[i]
-		}
-		if i < len(restores) {
-			pairs[i].restore = restores[i]
-		}
-	}
-	return pairs
 }
 
 // playAll plays pairs on several fleets.
@@ -374,21 +216,21 @@ func (l *lane) discard() {
 }
 
 // once plays one run. A fleet on which something went wrong is not used again.
-func (l *lane) once(d direction, s step) Run {
+func (l *lane) once(d direction, s step) Rollout {
 	scenario, what := s.make()
 	scope := rig.NewScope(l.ctx, fmt.Sprintf("%s, %s, %s", scenario, d, what.name), l.Progress)
-	tr := &trial{T: scope, fleet: l.fleet, Run: Run{Scenario: scenario, Direction: string(d), Fault: what.name}}
+	tr := &trial{T: scope, fleet: l.fleet, Rollout: Rollout{Scenario: scenario, Direction: string(d), Fault: what.name}}
 	scope.Do(func() { tr.rollOut(d, what) })
 	tr.Problems = scope.End()
 	l.applied = d == applying
 	if len(tr.Problems) > 0 {
-		l.keepLogs(tr.Run)
+		l.keepLogs(tr.Rollout)
 		l.discard()
 	}
-	return tr.Run
+	return tr.Rollout
 }
 
-func (p *player) add(r Run) {
+func (p *player) add(r Rollout) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.result.Runs = append(p.result.Runs, r)
@@ -399,12 +241,12 @@ func (p *player) add(r Run) {
 }
 
 // keepLogs copies what the fleet's processes said, for whoever looks into a problem.
-func (l *lane) keepLogs(r Run) {
-	if l.Logs == "" {
+func (l *lane) keepLogs(r Rollout) {
+	if l.Out == "" {
 		return
 	}
 	l.mu.Lock()
-	dir := filepath.Join(l.Logs, fmt.Sprintf("run-%d", len(l.result.Runs)+1))
+	dir := filepath.Join(l.Out, "logs", fmt.Sprintf("run-%d", len(l.result.Runs)+1))
 	l.mu.Unlock()
 	for _, path := range l.fleet.logs() {
 		content, err := os.ReadFile(path)
@@ -429,7 +271,7 @@ func (p *player) observe(ctx context.Context) error {
 		return err
 	}
 	scope := rig.NewScope(ctx, "observing", p.Progress)
-	run := Run{Scenario: Observing, Fault: "all, while the policy observes"}
+	run := Rollout{Scenario: Observing, Fault: "all, while the policy observes"}
 	began := time.Now()
 	var o Observation
 	if scope.Do(func() { o = l.fleet.observeOnly(scope) }) {
@@ -444,22 +286,4 @@ func (p *player) observe(ctx context.Context) error {
 	defer p.mu.Unlock()
 	p.result.Observe = &o
 	return nil
-}
-
-// Qualify plays scenarios with an operator's binary, writes the result into a directory and prints it. It is an error if
-// anything was wrong.
-func Qualify(ctx context.Context, operator, out string, o Options, w io.Writer) (err error) {
-	e, err := rig.NewEnvironment()
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, e.Close()) }()
-	e.UseOperator(operator)
-	o.Logs = filepath.Join(out, "logs")
-	result, err := Play(ctx, e, o)
-	err = errors.Join(err, result.write(out), result.print(w))
-	if n := len(result.Problems()); n > 0 {
-		err = errors.Join(err, fmt.Errorf("%d problems; the logs of those runs are in %s", n, o.Logs))
-	}
-	return err
 }

@@ -19,8 +19,8 @@ const (
 	endStopped = "stopped"
 )
 
-// Run is one rollout with its fault, and what came of it.
-type Run struct {
+// Rollout is one rollout with its fault, and what came of it.
+type Rollout struct {
 	Scenario  string `json:"scenario"`
 	Direction string `json:"direction"` // apply or restore
 	Fault     string `json:"fault,omitempty"`
@@ -86,7 +86,7 @@ type Result struct {
 	// Writes are what the controller writes in a rollout of each direction without a fault.
 	Writes  map[string][]string `json:"writes,omitempty"`
 	Observe *Observation        `json:"observe,omitempty"`
-	Runs    []Run               `json:"runs"`
+	Runs    []Rollout           `json:"runs"`
 }
 
 // Problems are what was wrong, in words, with the run that each belongs to.
@@ -128,7 +128,7 @@ func (r Result) summed(scenarios []Scenario) Result {
 	return r
 }
 
-func (s Scenario) with(r Run) Scenario {
+func (s Scenario) with(r Rollout) Scenario {
 	s.Runs++
 	s.TwoInFlight += r.TwoInFlight
 	s.LeaderNotLast += r.LeaderNotLast
@@ -190,6 +190,6 @@ func (r Result) print(w io.Writer) error {
 func seconds(d time.Duration) float64 { return math.Round(d.Seconds()*100) / 100 }
 
 // byCase orders runs so that a result of today can be held against one of yesterday.
-func byCase(a, b Run) int {
+func byCase(a, b Rollout) int {
 	return cmp.Or(cmp.Compare(a.Scenario, b.Scenario), cmp.Compare(a.Fault, b.Fault), cmp.Compare(a.Direction, b.Direction))
 }

@@ -62,7 +62,7 @@ type fault struct {
 type trial struct {
 	rig.T
 	*fleet
-	Run
+	Rollout
 
 	direction direction
 	flags     v1alpha1.Flags // that are asked for; zero: the original manifests
