@@ -260,11 +260,12 @@ func checkFailed(s situation) decision {
 	return decision{}
 }
 
-// checkInterval keeps changes apart. A restore, putting back what is lost of the last change, and taking that change
-// back, need not wait: one that did harm should not have to be borne. What comes after it must wait again.
+// checkInterval keeps changes apart. A restore, putting back what somebody else has taken away of the last change, and
+// taking that change back, need not wait: one that did harm should not have to be borne. What comes after it must wait
+// again.
 func checkInterval(s situation) decision {
-	last := s.Journal.Last
-	reapply := last.Outcome == v1alpha1.OutcomeCommitted && last.Flags == s.Instruction.Flags
+	last := s.Journal.Contest
+	reapply := last.Stood && last.Flags == s.Instruction.Flags
 	if s.Instruction.Action == v1alpha1.ActionRestore || reapply || takesBack(s) || s.Journal.LastChange.BootID == "" {
 		return decision{}
 	}

@@ -100,10 +100,14 @@ func TestDecide(t *testing.T) {
 			s.Journal.LastChange = moment{BootID: "b", Boot: now.Boot - time.Minute}
 			s.Now.Wall = now.Wall.AddDate(10, 0, 0)
 		}, decideHold, v1alpha1.ReasonRateLimited},
-		"putting back what was committed": {func(s *situation) {
+		"putting back what was committed, or displaced by somebody": {func(s *situation) {
 			s.Journal.LastChange = s.Now
-			s.Journal.Last = v1alpha1.ChangeResult{Outcome: v1alpha1.OutcomeCommitted, Flags: asked}
+			s.Journal.Contest = contest{Flags: asked, Stood: true}
 		}, decideStart, ""},
+		"trying again what was rolled back": {func(s *situation) {
+			s.Journal.LastChange = s.Now
+			s.Journal.Contest = contest{Flags: asked}
+		}, decideHold, v1alpha1.ReasonRateLimited},
 		"taking the last change back": {func(s *situation) {
 			tookPlace(s, written{Name: v1alpha1.FlagKubeAPIQPS, Value: "25"})
 			s.Instruction.Flags.KubeAPIQPS = 25

@@ -287,7 +287,7 @@ func TestWithoutTheOldHolderTheHandOverEndsWithARenewal(t *testing.T) {
 	for _, d := range []during{refused(11), up(20, newProcess, asked)} {
 		for at := range 2 {
 			d.At = swapped + time.Duration(11+at)*time.Second
-			d.LeaseRenewal = d.LeaseRenewal + "." // another one each time
+			d.LeaseRenewal += "." // another one each time
 			p, _ = p.step(d.observation)
 		}
 	}

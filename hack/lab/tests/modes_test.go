@@ -85,6 +85,7 @@ func TestModes(t *testing.T) {
 	if n := len(node.Pods.Processes()); n != 2 {
 		t.Errorf("%d processes of kube-controller-manager, want 2: one restart", n)
 	}
+	requireHandOver(t, node)
 	requireOnlyInsertedFlags(t, node.Original, node.Read(t))
 
 	cluster.DeletePolicy(t, policyName)
@@ -93,6 +94,20 @@ func TestModes(t *testing.T) {
 		t.Errorf("manifest after the policy's deletion is not the original:\n%s", got)
 	}
 	node.AwaitHealthy(t, reportLimit)
+}
+
+// requireHandOver checks that the agent has seen who leads after the leader's change: its own new process.
+func requireHandOver(t *testing.T, node *rig.Rig) {
+	t.Helper()
+	reported, err := node.Object(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if took, ok := reported.Status.Last.HandOver.Value(); !ok {
+		t.Errorf("last = %+v, want a hand-over", reported.Status.Last)
+	} else {
+		t.Logf("nobody led for %s", took)
+	}
 }
 
 // requireOnlyInsertedFlags checks that the new manifest is the old one with whole lines of our flags added in one place.
