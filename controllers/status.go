@@ -42,6 +42,9 @@ func nextStatus(before v1alpha1.EndpointSyncPolicyStatus, p pass, err error) v1a
 		}
 		next.Recommended = recommendation(before.Recommended, p)
 		next.History = history(before.History, p)
+		if p.Persisted != nil {
+			next.Persisted = *p.Persisted
+		}
 		next.DesiredRevision = max(before.DesiredRevision, p.Handed, newestRevision(p))
 	}
 	setConditions(&next, p, err)

@@ -30,6 +30,7 @@ const (
 	ReasonUnchanged      = "Unchanged"
 	ReasonRestored       = "Restored"
 	ReasonRolloutStarted = "RolloutStarted"
+	ReasonPersisted      = "Persisted"
 
 	// Why the operator holds: a choice, not a fault.
 	ReasonPaused              = "Paused"
@@ -52,6 +53,8 @@ const (
 	ReasonDrifted             = "Drifted"
 	ReasonPlatformNotKnown    = "PlatformNotKnown"
 
+	ReasonOutsideMaintenanceWindow = "OutsideMaintenanceWindow"
+
 	// Why the policy is stalled: a person has to act.
 	ReasonConflict            = "Conflict"
 	ReasonNotImplemented      = "NotImplemented"
@@ -62,6 +65,7 @@ const (
 	ReasonRollbackFailed      = "RollbackFailed"
 	ReasonRolloutAbandoned    = "RolloutAbandoned"
 	ReasonUnsupportedPlatform = "UnsupportedPlatform"
+	ReasonPersistenceFailed   = "PersistenceFailed"
 
 	// Why an agent refused or rolled back.
 	ReasonUnsupportedManifest = "UnsupportedManifest"

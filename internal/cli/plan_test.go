@@ -85,7 +85,12 @@ func TestPlan(t *testing.T) {
 		"paused": {v1alpha1.ModeEnforce, func(p *v1alpha1.EndpointSyncPolicy) {
 			p.Annotations = map[string]string{v1alpha1.PauseAnnotation: "true"}
 		}, []string{"cp-1"}, "Hold", v1alpha1.ReasonPaused, "", 0},
-		"a field of a later release":         {v1alpha1.ModeEnforce, func(p *v1alpha1.EndpointSyncPolicy) { p.Spec.Persistence = v1alpha1.PersistenceKubeadmConfig }, []string{"cp-1"}, "Hold", v1alpha1.ReasonNotImplemented, v1alpha1.ReasonNotImplemented, 0},
+		"outside of a maintenance window": {v1alpha1.ModeEnforce, func(p *v1alpha1.EndpointSyncPolicy) {
+			p.Spec.Rollout.MaintenanceWindows = []v1alpha1.MaintenanceWindow{{Name: "noon", Schedule: "0 12 * * *", Duration: "1h"}}
+		}, []string{"cp-1"}, "Hold", v1alpha1.ReasonOutsideMaintenanceWindow, "", 0},
+		"a window that never opens": {v1alpha1.ModeEnforce, func(p *v1alpha1.EndpointSyncPolicy) {
+			p.Spec.Rollout.MaintenanceWindows = []v1alpha1.MaintenanceWindow{{Name: "noon", Schedule: "@daily", Duration: "1h"}}
+		}, []string{"cp-1"}, "Hold", v1alpha1.ReasonInvalidSpec, v1alpha1.ReasonInvalidSpec, 0},
 		"no bounds: the usual ones in place": {v1alpha1.ModeObserve, func(p *v1alpha1.EndpointSyncPolicy) { p.Spec.Bounds = v1alpha1.Bounds{} }, []string{"cp-1"}, "Hold", v1alpha1.ReasonObserving, "", 0},
 	}
 	for name, tt := range tests {

@@ -45,8 +45,8 @@ type ControlPlane struct {
 	// Admin is a configuration with all rights (group system:masters) and no client-side rate limit.
 	Admin *rest.Config
 
-	// AdminKubeconfig is the path of a kubeconfig with the same rights.
-	AdminKubeconfig string
+	// AdminKubeconfig is the path of a kubeconfig with the same rights, and KCMKubeconfig of kube-controller-manager's.
+	AdminKubeconfig, KCMKubeconfig string
 
 	// KCMURL is where the kube-controller-manager of KCMManifest serves, for example https://127.0.0.1:20123.
 	KCMURL string
@@ -132,7 +132,7 @@ func (cp *ControlPlane) prepare(ctx context.Context) error {
 	if cp.AdminKubeconfig, err = cp.writeKubeconfig("admin", certificateOf(cp.pki.admin)); err != nil {
 		return err
 	}
-	if _, err = cp.writeKubeconfig(controllerManagerUser, certificateOf(cp.pki.controllerManager)); err != nil {
+	if cp.KCMKubeconfig, err = cp.writeKubeconfig(controllerManagerUser, certificateOf(cp.pki.controllerManager)); err != nil {
 		return err
 	}
 	if cp.Admin, err = clientcmd.BuildConfigFromFlags("", cp.AdminKubeconfig); err != nil {
@@ -283,6 +283,12 @@ const controllerManagerUser = "controller-manager"
 // rights of its own ServiceAccount.
 func (cp *ControlPlane) KubeconfigFor(name, token string) (string, error) {
 	return cp.writeKubeconfig(name, &clientcmdapi.AuthInfo{Token: token})
+}
+
+// ServingCertificate returns the paths of kube-apiserver's certificate and key, for whoever stands in front of it at
+// 127.0.0.1: every kubeconfig of this control plane trusts it.
+func (cp *ControlPlane) ServingCertificate() (certificate, key string) {
+	return cp.pki.path("apiserver.crt"), cp.pki.path("apiserver.key")
 }
 
 func certificateOf(pair keyPair) *clientcmdapi.AuthInfo {

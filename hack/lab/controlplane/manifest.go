@@ -4,7 +4,6 @@ import (
 	"bytes"
 	_ "embed"
 	"fmt"
-	"path/filepath"
 	"text/template"
 )
 
@@ -21,7 +20,7 @@ func (cp *ControlPlane) KCMManifest() ([]byte, error) {
 	}
 	var out bytes.Buffer
 	err = parsed.Execute(&out, map[string]any{
-		"Kubeconfig": filepath.Join(cp.Dir, controllerManagerUser+".conf"),
+		"Kubeconfig": cp.KCMKubeconfig,
 		"PKI":        cp.pki.dir,
 		"Port":       cp.ports.controllerManager,
 		"Version":    KubernetesVersion,

@@ -3,7 +3,6 @@ package rig
 import (
 	"context"
 	"fmt"
-	"testing"
 	"time"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
@@ -52,7 +51,7 @@ func toUnstructured(object any) *unstructured.Unstructured {
 }
 
 // ApplyPolicy applies a policy of that name and returns its generation.
-func (c *Cluster) ApplyPolicy(t testing.TB, name string, spec v1alpha1.EndpointSyncPolicySpec) int64 {
+func (c *Cluster) ApplyPolicy(t T, name string, spec v1alpha1.EndpointSyncPolicySpec) int64 {
 	t.Helper()
 	policy := &v1alpha1.EndpointSyncPolicy{
 		TypeMeta:   metav1.TypeMeta{APIVersion: groupVersion().String(), Kind: "EndpointSyncPolicy"},
@@ -67,7 +66,7 @@ func (c *Cluster) ApplyPolicy(t testing.TB, name string, spec v1alpha1.EndpointS
 }
 
 // DeletePolicy deletes a policy.
-func (c *Cluster) DeletePolicy(t testing.TB, name string) {
+func (c *Cluster) DeletePolicy(t T, name string) {
 	t.Helper()
 	if err := c.Dynamic.Resource(policiesResource()).Delete(t.Context(), name, metav1.DeleteOptions{}); err != nil {
 		t.Fatalf("delete policy %s: %v", name, err)
@@ -75,7 +74,7 @@ func (c *Cluster) DeletePolicy(t testing.TB, name string) {
 }
 
 // Annotate gives a policy an annotation.
-func (c *Cluster) Annotate(t testing.TB, name, key, value string) {
+func (c *Cluster) Annotate(t T, name, key, value string) {
 	t.Helper()
 	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, key, value)
 	_, err := c.Dynamic.Resource(policiesResource()).Patch(t.Context(), name, mergePatch, patch, metav1.PatchOptions{})
@@ -85,7 +84,7 @@ func (c *Cluster) Annotate(t testing.TB, name, key, value string) {
 }
 
 // Instruct writes a node's spec, as the controller would.
-func (r *Rig) Instruct(t testing.TB, spec v1alpha1.EndpointSyncNodeSpec) {
+func (r *Rig) Instruct(t T, spec v1alpha1.EndpointSyncNodeSpec) {
 	t.Helper()
 	_, err := r.Cluster.Dynamic.Resource(nodesResource()).Apply(t.Context(), r.Node, nodeObject(r.Node, spec), applyOptions())
 	if err != nil {
@@ -105,7 +104,7 @@ func (r *Rig) Object(ctx context.Context) (v1alpha1.EndpointSyncNode, error) {
 }
 
 // AwaitStatus returns the first status that is as it should be, or fails the test with the last one.
-func (r *Rig) AwaitStatus(t testing.TB, within time.Duration, what string, ok func(v1alpha1.EndpointSyncNodeStatus) bool) v1alpha1.EndpointSyncNodeStatus {
+func (r *Rig) AwaitStatus(t T, within time.Duration, what string, ok func(v1alpha1.EndpointSyncNodeStatus) bool) v1alpha1.EndpointSyncNodeStatus {
 	t.Helper()
 	var last v1alpha1.EndpointSyncNodeStatus
 	Await(t, within, func() string { return fmt.Sprintf("%s; the last status was %+v", what, last) }, func(ctx context.Context) bool {
@@ -120,7 +119,7 @@ func (r *Rig) AwaitStatus(t testing.TB, within time.Duration, what string, ok fu
 }
 
 // AwaitEnd returns the status in which the revision has ended.
-func (r *Rig) AwaitEnd(t testing.TB, revision int64, within time.Duration) v1alpha1.EndpointSyncNodeStatus {
+func (r *Rig) AwaitEnd(t T, revision int64, within time.Duration) v1alpha1.EndpointSyncNodeStatus {
 	t.Helper()
 	return r.AwaitStatus(t, within, fmt.Sprintf("end of revision %d", revision), func(s v1alpha1.EndpointSyncNodeStatus) bool {
 		return s.ObservedRevision >= revision && s.Last.Revision >= revision && s.Phase == v1alpha1.PhaseIdle
@@ -128,7 +127,7 @@ func (r *Rig) AwaitEnd(t testing.TB, revision int64, within time.Duration) v1alp
 }
 
 // Await looks until ok, and fails the test if it never was.
-func Await(t testing.TB, within time.Duration, what func() string, ok func(context.Context) bool) {
+func Await(t T, within time.Duration, what func() string, ok func(context.Context) bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), within)
 	defer cancel()

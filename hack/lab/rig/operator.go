@@ -3,32 +3,31 @@ package rig
 import (
 	"path/filepath"
 	"slices"
-	"testing"
 
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/operator"
 )
 
 // StartAgent starts this node's agent. Extra arguments come last, so they win.
-func (r *Rig) StartAgent(t testing.TB, extra ...string) *operator.Process {
+func (r *Rig) StartAgent(t T, extra ...string) *operator.Process {
 	t.Helper()
 	args := []string{
-		"agent", "--kubeconfig=" + r.kubeconfig(t, operator.Agent), "--node-name=" + r.Node,
+		"agent", "--kubeconfig=" + r.Kubeconfig(t, operator.Agent), "--node-name=" + r.Node,
 		"--manifest-dir=" + r.ManifestDir, "--state-dir=" + r.StateDir, "--kcm-url=" + r.KCMURL, "--min-interval=1ms",
 	}
 	return r.start(t, operator.Agent, append(args, extra...))
 }
 
 // StartController starts the controller. Extra arguments come last, so they win.
-func (r *Rig) StartController(t testing.TB, extra ...string) *operator.Process {
+func (r *Rig) StartController(t T, extra ...string) *operator.Process {
 	t.Helper()
 	args := []string{
-		"controller", "--kubeconfig=" + r.kubeconfig(t, operator.Controller), "--namespace=" + operator.Namespace,
+		"controller", "--kubeconfig=" + r.Kubeconfig(t, operator.Controller), "--namespace=" + operator.Namespace,
 		"--metrics-bind-address=0", "--health-probe-bind-address=0",
 	}
 	return r.start(t, operator.Controller, append(args, extra...))
 }
 
-func (r *Rig) start(t testing.TB, account string, args []string) *operator.Process {
+func (r *Rig) start(t T, account string, args []string) *operator.Process {
 	t.Helper()
 	p, err := operator.Start(t.Context(), r.environment.Operator(t), filepath.Join(r.LogDir, account+".log"), args...)
 	if err != nil {
@@ -38,8 +37,9 @@ func (r *Rig) start(t testing.TB, account string, args []string) *operator.Proce
 	return p
 }
 
-// kubeconfig returns a kubeconfig with the credentials that the kubelet would give a Pod of the account on this node.
-func (r *Rig) kubeconfig(t testing.TB, account string) string {
+// Kubeconfig returns the path of a kubeconfig with the credentials that the kubelet would give a Pod of the account on
+// this node.
+func (r *Rig) Kubeconfig(t T, account string) string {
 	t.Helper()
 	if path := r.kubeconfigs[account]; path != "" {
 		return path

@@ -4,15 +4,18 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"testing"
 	"time"
 
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -36,6 +39,8 @@ type Options struct {
 	BackOffBase  time.Duration
 	// KCMArgs are put at the end of kube-controller-manager's command, for example "--kube-api-qps=20".
 	KCMArgs []string
+	// KCMKubeconfig is how kube-controller-manager reaches the API server. Empty means directly.
+	KCMKubeconfig string
 }
 
 // Rig is one control-plane node: a manifests directory, what runs from it, and an agent's state directory.
@@ -57,7 +62,7 @@ type Rig struct {
 }
 
 // New makes a node of the cluster and returns when its kube-controller-manager is healthy. It goes with the test.
-func New(t testing.TB, e *Environment, c *Cluster, o Options) *Rig {
+func New(t T, e *Environment, c *Cluster, o Options) *Rig {
 	t.Helper()
 	if o.Node == "" {
 		o.Node = "control-plane-1"
@@ -82,7 +87,7 @@ func New(t testing.TB, e *Environment, c *Cluster, o Options) *Rig {
 	return r
 }
 
-func (r *Rig) startPods(t testing.TB, o Options) {
+func (r *Rig) startPods(t T, o Options) {
 	t.Helper()
 	kcm := r.Cluster.Binaries.ControllerManager
 	if !o.RealKCM {
@@ -101,7 +106,7 @@ func (r *Rig) startPods(t testing.TB, o Options) {
 }
 
 // register makes the Node object, and takes it and what the operator keeps for it away at the end.
-func (r *Rig) register(t testing.TB) {
+func (r *Rig) register(t T) {
 	t.Helper()
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{
 		Name: r.Node, Labels: map[string]string{controlplane.ControlPlaneLabel: "", corev1.LabelHostname: r.Node},
@@ -124,7 +129,7 @@ func (r *Rig) register(t testing.TB) {
 }
 
 // prepareManifest writes kubeadm's manifest for a port of this node's own.
-func (r *Rig) prepareManifest(t testing.TB, o Options) {
+func (r *Rig) prepareManifest(t T, o Options) {
 	t.Helper()
 	manifest, err := r.Cluster.KCMManifest()
 	if err != nil {
@@ -141,6 +146,9 @@ func (r *Rig) prepareManifest(t testing.TB, o Options) {
 	port := strconv.Itoa(ports[0])
 	manifest = bytes.ReplaceAll(manifest, []byte("--secure-port="+oldPort), []byte("--secure-port="+port))
 	manifest = bytes.ReplaceAll(manifest, []byte("containerPort: "+oldPort), []byte("containerPort: "+port))
+	if o.KCMKubeconfig != "" {
+		manifest = bytes.ReplaceAll(manifest, []byte(r.Cluster.KCMKubeconfig), []byte(o.KCMKubeconfig))
+	}
 	args := o.KCMArgs
 	if !o.RealKCM {
 		args = append([]string{"--standin-behaviour-file=" + r.behaviour}, args...)
@@ -164,7 +172,7 @@ func (r *Rig) prepareManifest(t testing.TB, o Options) {
 // Misbehave tells the stand-in how to behave from its next start on, if its flags are not the defaults: "exit",
 // "unhealthy", "ignore-flags", or "" to behave. A second word, as in "exit --kube-api-qps=50", narrows that to commands
 // with this argument.
-func (r *Rig) Misbehave(t testing.TB, how string) {
+func (r *Rig) Misbehave(t T, how string) {
 	t.Helper()
 	if err := os.WriteFile(r.behaviour, []byte(how), 0o600); err != nil {
 		t.Fatal(err)
@@ -191,13 +199,13 @@ func (r *Rig) Healthy(ctx context.Context) bool {
 }
 
 // AwaitHealthy returns when kube-controller-manager is healthy.
-func (r *Rig) AwaitHealthy(t testing.TB, within time.Duration) {
+func (r *Rig) AwaitHealthy(t T, within time.Duration) {
 	t.Helper()
 	Await(t, within, func() string { return "a healthy kube-controller-manager on " + r.Node }, r.Healthy)
 }
 
 // Read returns the manifest as it is now.
-func (r *Rig) Read(t testing.TB) []byte {
+func (r *Rig) Read(t T) []byte {
 	t.Helper()
 	content, err := os.ReadFile(r.Manifest)
 	if err != nil {
@@ -206,8 +214,54 @@ func (r *Rig) Read(t testing.TB) []byte {
 	return content
 }
 
+// With is what the agent must make of the original manifest: flags at the end of the command, in the order of kubeadm's
+// ConfigMap, and every other byte as it was.
+func (r *Rig) With(t T, flags v1alpha1.Flags) []byte {
+	t.Helper()
+	const after = "    image: "
+	if bytes.Count(r.Original, []byte(after)) != 1 {
+		t.Fatalf("the manifest has no single line %q", after)
+	}
+	var lines strings.Builder
+	for arg := range strings.FieldsSeq(flags.String()) {
+		lines.WriteString("    - " + arg + "\n")
+	}
+	return bytes.Replace(r.Original, []byte(after), []byte(lines.String()+after), 1)
+}
+
+// Journal is how far the agent is with a change.
+type Journal struct {
+	// Phase is a word of the agent's own; empty: no change is open, or there never was one.
+	Phase string
+	// Revision of the change that the phase is of.
+	Revision int64
+}
+
+// Journal reads the agent's journal: a line of header, then JSON. It is replaced as a whole, so any read is whole.
+func (r *Rig) Journal(t T) Journal {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(r.StateDir, "journal"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return Journal{}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, body, _ := bytes.Cut(content, []byte("\n"))
+	var j struct {
+		Phase  string `json:"phase"`
+		Change struct {
+			Revision int64 `json:"revision"`
+		} `json:"change"`
+	}
+	if err = json.Unmarshal(body, &j); err != nil {
+		t.Fatalf("the journal is torn: %v\n%s", err, content)
+	}
+	return Journal{Phase: j.Phase, Revision: j.Change.Revision}
+}
+
 // report shows the logs of a test that failed.
-func (r *Rig) report(t testing.TB) {
+func (r *Rig) report(t T) {
 	t.Helper()
 	if !t.Failed() {
 		return

@@ -49,7 +49,7 @@ func TestTheAgentsCredentialsAreConfinedToTheirNode(t *testing.T) {
 	c := environment.Shared(t)
 	r := New(t, environment, c, Options{RestartDelay: atOnce})
 	r.Instruct(t, v1alpha1.EndpointSyncNodeSpec{Revision: new(int64)})
-	config, err := clientcmd.BuildConfigFromFlags("", r.kubeconfig(t, operator.Agent))
+	config, err := clientcmd.BuildConfigFromFlags("", r.Kubeconfig(t, operator.Agent))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +94,7 @@ func TestTheAgentsCredentialsAreConfinedToTheirNode(t *testing.T) {
 func TestTheRealKubeControllerManagerAnswersAsTheStandInDoes(t *testing.T) {
 	c := environment.Shared(t)
 	r := New(t, environment, c, Options{RealKCM: true, KCMArgs: []string{"--kube-api-qps=21"}})
-	config, err := clientcmd.BuildConfigFromFlags("", r.kubeconfig(t, operator.Agent))
+	config, err := clientcmd.BuildConfigFromFlags("", r.Kubeconfig(t, operator.Agent))
 	if err != nil {
 		t.Fatal(err)
 	}

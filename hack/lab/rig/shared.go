@@ -21,7 +21,8 @@ import (
 // startTimeout bounds what a test binary does before its first test: the control plane's binaries may have to be built.
 const startTimeout = 30 * time.Minute
 
-// Environment is what the tests of one binary share: programs that are built once and control planes.
+// Environment is what the tests of one binary share, or the trials of one program: programs that are built once, and
+// control planes.
 type Environment struct {
 	dir string
 
@@ -36,51 +37,68 @@ type Environment struct {
 //
 //	func TestMain(m *testing.M) { os.Exit(rig.Main(m, func(e *rig.Environment) { environment = e })) }
 func Main(m *testing.M, use func(*Environment)) int {
-	dir, err := os.MkdirTemp("", "endpoint-sync-rig-")
+	e, err := NewEnvironment()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "rig:", err)
 		return 1
 	}
 	log.SetLogger(logr.Discard()) // Else controller-runtime complains after 30 s that nobody did.
+	use(e)
+	code := m.Run()
+	if err = e.Close(); err != nil {
+		fmt.Fprintln(os.Stderr, "rig:", err)
+	}
+	return code
+}
+
+// NewEnvironment returns an environment for a program that is no test. Close ends it.
+func NewEnvironment() (*Environment, error) {
+	dir, err := os.MkdirTemp("", "endpoint-sync-rig-")
+	if err != nil {
+		return nil, err
+	}
 	e := &Environment{dir: dir}
 	e.operator = sync.OnceValues(func() (string, error) { return e.build(repository(), "endpoint-sync-operator", ".") })
 	e.standin = sync.OnceValues(func() (string, error) {
 		return e.build(filepath.Join(repository(), "hack", "lab"), "standin", "./standin")
 	})
 	e.shared = sync.OnceValues(func() (*Cluster, error) { return e.start("shared") })
-	use(e)
-	code := m.Run()
-	if err = errors.Join(e.stop(), os.RemoveAll(dir)); err != nil {
-		fmt.Fprintln(os.Stderr, "rig:", err)
-	}
-	return code
+	return e, nil
+}
+
+// Close ends every control plane and removes what the environment has built.
+func (e *Environment) Close() error { return errors.Join(e.stop(), os.RemoveAll(e.dir)) }
+
+// UseOperator has a binary run that was built before. It must be called before the first use of the operator.
+func (e *Environment) UseOperator(path string) {
+	e.operator = func() (string, error) { return path, nil }
 }
 
 // Operator returns the path of the operator's binary, built from this checkout the first time.
-func (e *Environment) Operator(t testing.TB) string {
+func (e *Environment) Operator(t T) string {
 	t.Helper()
 	return must(t, e.operator)
 }
 
 // StandIn returns the path of the stand-in for kube-controller-manager, built the first time.
-func (e *Environment) StandIn(t testing.TB) string {
+func (e *Environment) StandIn(t T) string {
 	t.Helper()
 	return must(t, e.standin)
 }
 
 // Shared returns the control plane that all tests of the binary share, with the operator's manifests installed.
-func (e *Environment) Shared(t testing.TB) *Cluster {
+func (e *Environment) Shared(t T) *Cluster {
 	t.Helper()
 	return must(t, e.shared)
 }
 
 // Own starts a control plane that the test has for itself, for example because it stops the API server.
-func (e *Environment) Own(t testing.TB) *Cluster {
+func (e *Environment) Own(t T) *Cluster {
 	t.Helper()
 	return must(t, func() (*Cluster, error) { return e.start(filepath.Base(t.TempDir())) })
 }
 
-func must[T any](t testing.TB, f func() (T, error)) T {
+func must[V any](t T, f func() (V, error)) V {
 	t.Helper()
 	value, err := f()
 	if err != nil {

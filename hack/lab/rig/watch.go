@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -37,6 +36,7 @@ type Watcher struct {
 	strange  map[string]bool
 	problems []string
 	reads    int
+	swaps    int
 }
 
 // Sighting is a content of the manifest, by its hash, and when it was first seen.
@@ -52,7 +52,7 @@ func Hash(content []byte) string {
 }
 
 // Watch follows the manifest in a directory until the test ends.
-func Watch(t testing.TB, manifestDir string) *Watcher {
+func Watch(t T, manifestDir string) *Watcher {
 	t.Helper()
 	notify, err := fsnotify.NewWatcher()
 	if err != nil {
@@ -107,7 +107,15 @@ func (w *Watcher) event(e fsnotify.Event) {
 		w.problemf("the manifest was taken away (%s)", e.Op)
 	case e.Op.Has(fsnotify.Write):
 		w.problemf("the manifest was written in place (%s)", e.Op)
+	case e.Op.Has(fsnotify.Create):
+		w.swapped()
 	}
+}
+
+func (w *Watcher) swapped() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.swaps++
 }
 
 func (w *Watcher) look() {
@@ -169,21 +177,34 @@ func (w *Watcher) Reads() int {
 	return w.reads
 }
 
-// Verify fails the test if the manifest ever was absent, torn or anything but one of the allowed contents, or if any
-// other name without a leading dot appeared beside it.
-func (w *Watcher) Verify(t testing.TB, allowed ...string) {
-	t.Helper()
+// Swaps returns how often the manifest was renamed over, also by the same content.
+func (w *Watcher) Swaps() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, p := range w.problems {
+	return w.swaps
+}
+
+// Verify fails the test for each of the Problems.
+func (w *Watcher) Verify(t T, allowed ...string) {
+	t.Helper()
+	for _, p := range w.Problems(allowed...) {
 		t.Error(p)
 	}
+}
+
+// Problems says if the manifest ever was absent, torn or anything but one of the allowed contents, or if any other name
+// without a leading dot appeared beside it.
+func (w *Watcher) Problems(allowed ...string) []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	found := slices.Clone(w.problems)
 	for _, name := range slices.Sorted(maps.Keys(w.strange)) {
-		t.Errorf("a file that the kubelet would read appeared: %q", name)
+		found = append(found, fmt.Sprintf("a file that the kubelet would read appeared: %q", name))
 	}
 	for hash, reads := range w.seen {
 		if !slices.Contains(allowed, hash) {
-			t.Errorf("the manifest had unexpected content %s (in %d of %d reads)", hash, reads, w.reads)
+			found = append(found, fmt.Sprintf("the manifest had unexpected content %s (in %d of %d reads)", hash, reads, w.reads))
 		}
 	}
+	return found
 }

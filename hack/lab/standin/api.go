@@ -24,6 +24,7 @@ const (
 	keyVersion = "apiVersion"
 	keyKind    = "kind"
 	keySpec    = "spec"
+	keyHolder  = "holderIdentity" // of a Lease
 )
 
 // api is a client of the API server, made by hand: client-go alone would take longer to start than the stand-in may.

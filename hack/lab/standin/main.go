@@ -6,9 +6,12 @@
 // of the four flags that the operator tunes has a value other than its default, so that an old manifest works and a
 // new one fails: "exit" (ends at once), "unhealthy" (/healthz never answers 200) or "ignore-flags" (/flagz and /configz
 // report the defaults). A second word, "--name=value", narrows that to commands with just this argument.
+//
+// Several stand-ins share the Lease, and one after another leads, with --standin-lease=elect.
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,9 +30,14 @@ const version = "v1.37.2"
 // Flags of the stand-in's own.
 const (
 	flagBehaviour = "standin-behaviour-file"
-	// flagLease says what to do with the Lease at start: "at-once" (default) takes it over whoever holds it, "none"
-	// leaves it alone, as does --leader-elect=false.
+	// flagLease says what to do with the Lease: "at-once" (default) takes it over whoever holds it, "elect" waits until it
+	// has run out and ends the process when it is lost, as kube-controller-manager does, "none" leaves it alone, as does
+	// --leader-elect=false.
 	flagLease = "standin-lease"
+	// flagHost is the host name in the Lease. Absent means this machine's.
+	flagHost = "standin-host"
+	// flagDepth is how many keys each work queue says it holds. Absent means 0.
+	flagDepth = "standin-queue-depth"
 )
 
 // behaviour is how the process misbehaves.
@@ -78,7 +86,9 @@ func run() int {
 
 // play serves until ctx ends.
 func play(ctx context.Context, flags map[string]string, how behaviour) error {
-	s := &server{flags: effective(flags, how), healthy: how != unhealthy, clock: clock.RealClock{}}
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	s := &server{flags: effective(flags, how), healthy: how != unhealthy, depth: cmp.Or(flags[flagDepth], "0"), clock: clock.RealClock{}}
 	s.started = s.clock.Now()
 	if path := flags["kubeconfig"]; path != "" {
 		api, err := newAPI(path)
@@ -87,11 +97,15 @@ func play(ctx context.Context, flags map[string]string, how behaviour) error {
 		}
 		s.callers = &callers{api: api, clock: s.clock}
 		if flags["leader-elect"] != "false" && flags[flagLease] != "none" {
-			s.lease = newLease(api, s.clock, flags["leader-elect-retry-period"])
-			go s.lease.keep(ctx)
+			s.lease = newLease(api, s.clock, flags)
+			go func() { end(s.lease.keep(ctx)) }()
 		}
 	}
-	return s.serve(ctx, flags["secure-port"])
+	err := s.serve(ctx, flags["secure-port"])
+	if lost := context.Cause(ctx); errors.Is(lost, errLeaseLost) {
+		return lost
+	}
+	return err
 }
 
 // parse returns flags by name; a flag without a value is "true" and the last of several counts.

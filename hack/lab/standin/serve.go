@@ -26,6 +26,7 @@ import (
 type server struct {
 	flags   map[string]string
 	healthy bool
+	depth   string // of each work queue
 	clock   clock.Clock
 	started time.Time
 	callers *callers // nil: everybody may read everything
@@ -177,10 +178,10 @@ func (s *server) metrics(w http.ResponseWriter, _ *http.Request) {
 		b.WriteString(histogram(name, `host="127.0.0.1",verb="PUT"`, writes))
 	}
 	queues := []string{"endpoint", "endpoint_slice", "endpoint_slice_mirroring"}
-	for _, m := range []struct{ name, kind string }{{"workqueue_depth", "gauge"}, {"workqueue_adds_total", "counter"}} {
+	for _, m := range []struct{ name, kind, value string }{{"workqueue_depth", "gauge", s.depth}, {"workqueue_adds_total", "counter", "0"}} {
 		fmt.Fprintf(&b, "# TYPE %s %s\n", m.name, m.kind)
 		for _, q := range queues {
-			fmt.Fprintf(&b, "%s{name=%q} 0\n", m.name, q)
+			fmt.Fprintf(&b, "%s{name=%q} %s\n", m.name, q, m.value)
 		}
 	}
 	for _, name := range []string{"workqueue_queue_duration_seconds", "workqueue_work_duration_seconds"} {

@@ -299,3 +299,53 @@ func TestTheLeaseIsTakenAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// electing are the flags of stand-ins that share a Lease, which runs out sooner than by default.
+func electing(kubeconfig, host string) []string {
+	return []string{
+		"--kubeconfig=" + kubeconfig, "--standin-lease=elect", "--standin-host=" + host,
+		"--leader-elect-lease-duration=3s", "--leader-elect-renew-deadline=2s", "--leader-elect-retry-period=50ms",
+	}
+}
+
+// awaitHolder returns when the Lease is held by a process of the host.
+func awaitHolder(t *testing.T, a *apiserver, host string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for !strings.HasPrefix(a.holder(), host+"_") {
+		if ctx.Err() != nil {
+			t.Fatalf("the Lease is held by %q, want a process of %s", a.holder(), host)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func TestAnElectedStandInWaitsForItsTurn(t *testing.T) {
+	a := &apiserver{}
+	kubeconfig, _ := startAPI(t, a)
+	first := start(t, electing(kubeconfig, "one")...)
+	awaitHolder(t, a, "one")
+	start(t, electing(kubeconfig, "two")...)
+	for range 100 { // A process that does not wait takes it within milliseconds.
+		if time.Sleep(10 * time.Millisecond); !strings.HasPrefix(a.holder(), "one_") {
+			t.Fatalf("the Lease went to %q while its holder renewed it", a.holder())
+		}
+	}
+	if err := first.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	awaitHolder(t, a, "two")
+}
+
+func TestAnElectedStandInEndsWithItsLease(t *testing.T) {
+	a := &apiserver{}
+	kubeconfig, stop := startAPI(t, a)
+	p := start(t, electing(kubeconfig, "one")...)
+	awaitHolder(t, a, "one")
+	stop()
+	<-p.done
+	if code := p.cmd.ProcessState.ExitCode(); code != 1 {
+		t.Errorf("exit code = %d, want 1", code)
+	}
+}

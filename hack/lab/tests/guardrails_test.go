@@ -26,7 +26,7 @@ const (
 // 200 ms in every second, in which nothing is written for two windows, and without, in which flags are raised.
 func TestASlowAPIServerStopsARaise(t *testing.T) {
 	node, load, controller := startGuarded(t)
-	before, writes := stat(t, node.Manifest), watchWrites(t, node.ManifestDir)
+	before, writes := stat(t, node.Manifest), rig.Writes(t, node.ManifestDir)
 
 	resume := pauseEtcd(t, node.Cluster)
 	requireNoRaise(t, node, load)

@@ -2,14 +2,10 @@ package tests
 
 import (
 	"bytes"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -218,7 +214,7 @@ func (k *killer) apply(t *testing.T, s shot) v1alpha1.ChangeResult {
 	generation := k.Cluster.ApplyPolicy(t, policyName, policy)
 	// A setting that failed is refused the next time, so none comes twice.
 	flags := v1alpha1.Flags{KubeAPIQPS: 20 + int32(k.revision), KubeAPIBurst: 30 + int32(k.revision)}
-	fresh := withFlags(t, k.Original, flags)
+	fresh := k.With(t, flags)
 	k.allowed = append(k.allowed, rig.Hash(fresh))
 	behaviour, want := "", v1alpha1.ChangeResult{Outcome: v1alpha1.OutcomeCommitted, Flags: flags}
 	if s.fails() || (s.phase == "" && k.random.IntN(4) == 0) {
@@ -286,31 +282,14 @@ func (k *killer) awaitPhase(t *testing.T, wanted string) {
 	t.Fatalf("the journal never came to phase %q", wanted)
 }
 
-// moment reads how far the rollout is from the agent's journal: a line of header, then JSON. It is replaced as a whole,
-// so any read is whole.
+// moment says how far the rollout is.
 func (k *killer) moment(t *testing.T) string {
 	t.Helper()
-	content, err := os.ReadFile(filepath.Join(k.StateDir, "journal"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return notBegun
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, body, _ := bytes.Cut(content, []byte("\n"))
-	var j struct {
-		Phase  string `json:"phase"`
-		Change struct {
-			Revision int64 `json:"revision"`
-		} `json:"change"`
-	}
-	if err = json.Unmarshal(body, &j); err != nil {
-		t.Fatalf("the journal is torn: %v\n%s", err, content)
-	}
+	j := k.Journal(t)
 	switch {
 	case !slices.Contains([]string{"", phaseIntent, phaseApplied, phaseRollingBack, phaseCommitted, phaseRolledBack}, j.Phase):
 		t.Fatalf("the journal has phase %q, which this test does not know", j.Phase)
-	case j.Change.Revision < k.revision: // It still holds the end of the rollout before.
+	case j.Revision < k.revision: // There is none yet, or it still holds the end of the rollout before.
 		return notBegun
 	}
 	return j.Phase
@@ -322,18 +301,4 @@ func spread(kills map[string]int) string {
 		parts = append(parts, fmt.Sprintf("%s %d", moment, kills[moment]))
 	}
 	return strings.Join(parts, ", ")
-}
-
-// withFlags is what the manifest must become: flags at the end of the command, in the order of kubeadm's ConfigMap.
-func withFlags(t *testing.T, original []byte, flags v1alpha1.Flags) []byte {
-	t.Helper()
-	const after = "    image: "
-	if bytes.Count(original, []byte(after)) != 1 {
-		t.Fatalf("the manifest has no single line %q", after)
-	}
-	var lines strings.Builder
-	for arg := range strings.FieldsSeq(flags.String()) {
-		lines.WriteString("    - " + arg + "\n")
-	}
-	return bytes.Replace(original, []byte(after), []byte(lines.String()+after), 1)
 }

@@ -5,15 +5,12 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
-	"unsafe"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
-	"golang.org/x/sys/unix"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -47,7 +44,7 @@ func TestModes(t *testing.T) {
 	cluster := environment.Own(t)
 	node := rig.New(t, environment, cluster, rig.Options{RealKCM: true})
 	load := newLoad(t, cluster.Admin, "modes", modeServices)
-	before, writes := stat(t, node.Manifest), watchWrites(t, node.ManifestDir)
+	before, writes := stat(t, node.Manifest), rig.Writes(t, node.ManifestDir)
 	node.StartController(t)
 	node.StartAgent(t)
 	node.AwaitStatus(t, reportLimit, "the agent's report", func(s v1alpha1.EndpointSyncNodeStatus) bool {
@@ -137,41 +134,6 @@ func stat(t *testing.T, path string) identity {
 		t.Fatal(err)
 	}
 	return identity{s.Ino, s.Mtim.Nano(), rig.Hash(content)}
-}
-
-// watchWrites asks the kernel for every write, creation, rename, deletion, change of attributes and close of a file that
-// was open for writing in a directory, and returns how to learn what came.
-func watchWrites(t *testing.T, dir string) func() []string {
-	t.Helper()
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if closed := unix.Close(fd); closed != nil {
-			t.Error(closed)
-		}
-	})
-	const mask = unix.IN_MODIFY | unix.IN_CLOSE_WRITE | unix.IN_CREATE | unix.IN_MOVE | unix.IN_DELETE | unix.IN_ATTRIB
-	if _, err = unix.InotifyAddWatch(fd, dir, mask); err != nil {
-		t.Fatal(err)
-	}
-	return func() []string {
-		var seen []string
-		buffer := make([]byte, 64*1024)
-		for {
-			n, err := unix.Read(fd, buffer)
-			if err != nil || n <= 0 {
-				return seen
-			}
-			for at := 0; at < n; {
-				event := (*unix.InotifyEvent)(unsafe.Pointer(&buffer[at])) // The kernel's own layout.
-				name := bytes.TrimRight(buffer[at+unix.SizeofInotifyEvent:at+unix.SizeofInotifyEvent+int(event.Len)], "\x00")
-				seen = append(seen, filepath.Base(string(name)))
-				at += unix.SizeofInotifyEvent + int(event.Len)
-			}
-		}
-	}
 }
 
 func is(p v1alpha1.EndpointSyncPolicyStatus, condition string, status metav1.ConditionStatus, reason string) bool {
