@@ -120,21 +120,27 @@ func TestPlatformWatch(t *testing.T) {
 	}
 	tests := map[string][]look{
 		"what is known is looked at seldom": {
-			{kubeadmFacts(), nil, surveyPace, platform.Kubeadm}, {kubeadmFacts(), nil, surveyPace, platform.Kubeadm},
+			{kubeadmFacts(), nil, surveyPace, platform.Kubeadm},
+			{kubeadmFacts(), nil, surveyPace, platform.Kubeadm},
 		},
 		"what could not be looked at is tried again, more and more seldom": {
-			{platform.Facts{}, refused, surveyRetry, ""}, {platform.Facts{}, refused, 2 * surveyRetry, ""},
-			{platform.Facts{}, refused, 4 * surveyRetry, ""}, {kubeadmFacts(), nil, surveyPace, platform.Kubeadm},
+			{platform.Facts{}, refused, surveyRetry, ""},
+			{platform.Facts{}, refused, 2 * surveyRetry, ""},
+			{platform.Facts{}, refused, 4 * surveyRetry, ""},
+			{kubeadmFacts(), nil, surveyPace, platform.Kubeadm},
 			{platform.Facts{}, refused, surveyRetry, platform.Kubeadm},
 		},
 		"a mirror Pod that is not there yet": {
-			{swapping, nil, surveyRetry, platform.Unknown}, {kubeadmFacts(), nil, surveyPace, platform.Kubeadm},
+			{swapping, nil, surveyRetry, platform.Unknown},
+			{kubeadmFacts(), nil, surveyPace, platform.Kubeadm},
 		},
 		"a mirror Pod that is away while the manifest is swapped": {
-			{kubeadmFacts(), nil, surveyPace, platform.Kubeadm}, {swapping, nil, surveyRetry, platform.Kubeadm},
+			{kubeadmFacts(), nil, surveyPace, platform.Kubeadm},
+			{swapping, nil, surveyRetry, platform.Kubeadm},
 		},
 		"another platform than before": {
-			{kubeadmFacts(), nil, surveyPace, platform.Kubeadm}, {elsewhere, nil, surveyPace, platform.RKE2},
+			{kubeadmFacts(), nil, surveyPace, platform.Kubeadm},
+			{elsewhere, nil, surveyPace, platform.RKE2},
 		},
 	}
 	for name, looks := range tests {

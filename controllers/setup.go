@@ -84,7 +84,7 @@ func Run(ctx context.Context, cfg *rest.Config, opts Options) error {
 	if err != nil {
 		return err
 	}
-	if err := mgr.Add(server); err != nil {
+	if err = mgr.Add(server); err != nil {
 		return fmt.Errorf("add the readings of the API server's health: %w", err)
 	}
 	platforms, err := addPlatformWatch(cfg, mgr, opts.Clock)

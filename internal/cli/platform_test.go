@@ -47,7 +47,8 @@ func TestMeasurePrintsThePlatformsSnippet(t *testing.T) {
 		}, "ClusterConfiguration"},
 		"a look that fails": {
 			func(context.Context) (platform.Facts, error) { return platform.Facts{}, errors.New("gone away") },
-			[]string{"For kubeadm (ConfigMap", "who renders kube-controller-manager's command", "gone away"}, "Platform:",
+			[]string{"For kubeadm (ConfigMap", "who renders kube-controller-manager's command", "gone away"},
+			"Platform:",
 		},
 	}
 	for name, tt := range tests {

@@ -57,7 +57,7 @@ func documents[T any](t *testing.T, name string) []T {
 		t.Fatal(err)
 	}
 	var out []T
-	for _, document := range bytes.Split(text, []byte("\n---\n")) {
+	for document := range bytes.SplitSeq(text, []byte("\n---\n")) {
 		var object T
 		if err := yaml.UnmarshalStrict(document, &object); err != nil {
 			t.Fatalf("%s: %v", name, err)
