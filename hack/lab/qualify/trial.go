@@ -82,7 +82,7 @@ func (tr *trial) rollOut(d direction, what fault) {
 		what.control = alone
 	}
 	tr.direction, tr.watchers, tr.Reached = d, map[string]*rig.Watcher{}, true
-	tr.fleet.run(tr, what.control)
+	tr.run(tr, what.control)
 	tr.order = tr.settle(tr)
 	tr.began, tr.revision = time.Now(), tr.nextRevision()
 	if tr.attempts++; d == applying {
