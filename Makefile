@@ -73,6 +73,22 @@ accuracy: ## hold the measurement against an observer and the audit log of a rea
 test-kill: ## kill agent and controller 200 times at random moments of a rollout
 	cd hack/lab && LAB_KILLS=200 $(TOOL) gotestsum --format standard-verbose -- -timeout 2h -count 1 -run TestKill ./...
 
+.PHONY: image
+image: ## build the operator's container image into bin/, without Docker (ARCH=amd64 or arm64; default: this machine's)
+	cd hack/lab && go run . image $(if $(ARCH),--arch $(ARCH))
+
+.PHONY: e2e
+e2e: build image ## prove the operator on three kubeadm nodes with real kubelets (root, Debian; 30 minutes); results in out/e2e
+	cd hack/lab && go run . e2e --operator $(OPERATOR) --out $(ROOT)/out/e2e
+
+.PHONY: e2e-up
+e2e-up: ## make a highly available kubeadm cluster on this machine, and leave it running (root, Linux)
+	cd hack/lab && go run . e2e-up
+
+.PHONY: e2e-down
+e2e-down: ## end the cluster of e2e-up and remove all that it left
+	cd hack/lab && go run . e2e-down
+
 .PHONY: qualify-rollout
 qualify-rollout: build ## hold the rollout over three nodes against kills, partitions, two leaders and bad values (60 minutes); results in out/qualify
 	cd hack/lab && go run . qualify --operator $(OPERATOR) --out $(ROOT)/out/qualify

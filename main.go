@@ -4,6 +4,7 @@ package main
 
 import (
 	"os"
+	_ "time/tzdata" // Maintenance windows name time zones, and the image holds nothing but this program.
 
 	"github.com/endpointsync/endpoint-sync-operator/internal/cli"
 )

@@ -11,7 +11,7 @@ import (
 // network or another process, not even through somebody else's package.
 func TestPurePackagesReachNoClient(t *testing.T) {
 	forbidden := []string{"k8s.io/client-go", "sigs.k8s.io/controller-runtime", "k8s.io/cli-runtime", "os/exec"}
-	for _, name := range []string{"lag", "tuner", "rollout", "manifest", "platform", "trace"} {
+	for _, name := range []string{"lag", "tuner", "rollout", "manifest", "yamltext", "platform", "trace"} {
 		t.Run(name, func(t *testing.T) {
 			out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "./internal/"+name).Output()
 			if err != nil {

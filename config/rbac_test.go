@@ -39,7 +39,7 @@ func roles(t *testing.T, objects []unstructured.Unstructured) []role {
 }
 
 func TestNoRoleGrantsMoreThanItNames(t *testing.T) {
-	for _, r := range roles(t, render(t, "default")) {
+	for _, r := range roles(t, append(render(t, "default"), render(t, "kubeadm-config")...)) {
 		for _, rule := range r.rules {
 			everything := slices.Concat(rule.APIGroups, rule.Resources, rule.Verbs, rule.NonResourceURLs)
 			if slices.ContainsFunc(everything, func(s string) bool { return strings.Contains(s, "*") }) {
@@ -122,6 +122,33 @@ func writes(namespace string, rule rbacv1.PolicyRule) []string {
 		}
 	}
 	return list
+}
+
+func TestPersistenceIsGrantedApart(t *testing.T) {
+	objects := render(t, "kubeadm-config")
+	if len(objects) != 2 {
+		t.Errorf("%d objects, want a Role and its RoleBinding", len(objects))
+	}
+	const name = "endpoint-sync-kubeadm-config"
+	want := []rbacv1.PolicyRule{{
+		APIGroups: []string{""}, Resources: []string{"configmaps"}, ResourceNames: []string{"kubeadm-config"}, Verbs: []string{"get", "update"},
+	}}
+	granted := find[rbacv1.Role](t, objects, "Role", name)
+	if diff := cmp.Diff(want, granted.Rules); diff != "" || granted.Namespace != "kube-system" {
+		t.Errorf("rules in namespace %s (-want +got):\n%s", granted.Namespace, diff)
+	}
+	binding := find[rbacv1.RoleBinding](t, objects, "RoleBinding", name)
+	subjects := []rbacv1.Subject{{Kind: "ServiceAccount", Name: controller, Namespace: namespace}}
+	if diff := cmp.Diff(subjects, binding.Subjects); diff != "" || binding.Namespace != "kube-system" || binding.RoleRef.Name != name {
+		t.Errorf("%s in namespace %s is bound to (-want +got):\n%s", binding.RoleRef.Name, binding.Namespace, diff)
+	}
+	for _, r := range roles(t, render(t, "default")) {
+		for _, rule := range r.rules {
+			if r.namespace != namespace && slices.Contains(rule.Resources, "configmaps") {
+				t.Errorf("config/default grants %s in %q: %+v", r.name, r.namespace, rule)
+			}
+		}
+	}
 }
 
 func TestOnlyOurServiceAccountsAreBound(t *testing.T) {

@@ -22,6 +22,8 @@ type pass struct {
 
 	// Handed is the revision that this pass handed to a node, or 0.
 	Handed int64
+	// Persisted is what kubeadm's configuration holds on behalf of the policy; nil: this pass wants nothing of it.
+	Persisted *v1alpha1.Flags
 }
 
 // interval is how soon the policy is looked at again without an event.
@@ -85,8 +87,8 @@ func instructionFor(p pass) v1alpha1.EndpointSyncNodeSpec {
 	}
 }
 
-// given is what came of an attempt to hand out an instruction.
-type given struct {
+// handout is what came of an attempt to hand out an instruction.
+type handout struct {
 	step     rollout.Step // as it stands now
 	revision int64        // that was handed out; 0: none
 }
@@ -96,20 +98,20 @@ type given struct {
 // that fails if anybody has touched the node since.
 func (r *PolicyReconciler) instruct(
 	ctx context.Context, plan rollout.Plan, step rollout.Step, told v1alpha1.EndpointSyncNodeSpec,
-) (given, error) {
+) (handout, error) {
 	fresh, err := r.liveFleet(ctx)
 	if err != nil {
-		return given{step: step}, fmt.Errorf("look at all nodes before changing %s: %w", step.Node, err)
+		return handout{step: step}, fmt.Errorf("look at all nodes before changing %s: %w", step.Node, err)
 	}
 	plan.Nodes, plan.LeaseHolder = rolloutNodes(fresh.about(plan)), fresh.leaseHolder
 	if again := rollout.Next(plan, r.Clock.Now()); !again.Same(step) {
-		return given{step: again}, nil
+		return handout{step: again}, nil
 	}
 	if anyInFlight(rolloutNodes(fresh.nodes)) { // One that this plan is not about.
-		return given{step: step}, nil
+		return handout{step: step}, nil
 	}
 	if taken, err := r.takeTurn(ctx, fresh, step.Node); err != nil || !taken {
-		return given{step: step}, err
+		return handout{step: step}, err
 	}
 	i := slices.IndexFunc(fresh.nodes, func(n v1alpha1.EndpointSyncNode) bool { return n.Name == step.Node })
 	n, before := &fresh.nodes[i], fresh.nodes[i].DeepCopy()
@@ -118,13 +120,13 @@ func (r *PolicyReconciler) instruct(
 	err = r.Client.Patch(ctx, n, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
 	switch {
 	case outrun(err): // By the agent's report, most likely.
-		return given{step: step}, nil
+		return handout{step: step}, nil
 	case err != nil:
-		return given{step: step}, fmt.Errorf("hand revision %d to node %s: %w", step.Revision, step.Node, err)
+		return handout{step: step}, fmt.Errorf("hand revision %d to node %s: %w", step.Revision, step.Node, err)
 	}
 	ctrl.LoggerFrom(ctx).Info("Told node to change", "node", step.Node, "revision", step.Revision,
 		"action", told.Action, "flags", told.Flags.String())
-	return given{step: step, revision: step.Revision}, nil
+	return handout{step: step, revision: step.Revision}, nil
 }
 
 // liveFleet is what the API server says now of all nodes, of who leads, and of whose turn it is.

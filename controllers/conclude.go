@@ -4,13 +4,13 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
+	"github.com/endpointsync/endpoint-sync-operator/internal/platform"
 	"github.com/endpointsync/endpoint-sync-operator/internal/rollout"
 	"github.com/endpointsync/endpoint-sync-operator/internal/tuner"
 )
@@ -41,6 +41,8 @@ type Situation struct {
 
 	// Guardrails are GuardrailsOf the spec as it was written, without defaults.
 	Guardrails tuner.Guardrails
+
+	Platform platform.Finding // zero: not known
 }
 
 // Conclusion is what a pass makes of its situation.
@@ -104,6 +106,9 @@ func idle(plan rollout.Plan, now time.Time, reason, message string) rollout.Step
 
 // enforce finds the rollout's next step: of a rollout that has begun, else of a new decision.
 func (c Conclusion) enforce(s Situation) Conclusion {
+	if !s.Platform.Patchable {
+		return c.refusePlatform(s)
+	}
 	if len(s.Nodes) == 0 {
 		c.Stalled = v1alpha1.ReasonNoControlPlaneNodes
 		c.Message = "no node carries the label " + controlPlaneLabel +
@@ -215,23 +220,10 @@ func unusable(s Situation) (reason, message string) {
 	if s.Invalid != "" {
 		return v1alpha1.ReasonInvalidSpec, s.Invalid
 	}
-	if set := notImplemented(s.Policy.Spec); len(set) > 0 {
-		return v1alpha1.ReasonNotImplemented, "this release does not implement " + strings.Join(set, ", ") +
-			": remove it, or stay with a release that does; nothing is written meanwhile"
+	if _, err := rollout.NewWindows(s.Policy.Spec.Rollout.MaintenanceWindows); err != nil {
+		return v1alpha1.ReasonInvalidSpec, "spec.rollout.maintenanceWindows: " + err.Error()
 	}
 	return invalidDuration(s.Policy.Spec)
-}
-
-// notImplemented lists what the spec sets and this release would ignore.
-func notImplemented(spec v1alpha1.EndpointSyncPolicySpec) []string {
-	var set []string
-	if len(spec.Rollout.MaintenanceWindows) > 0 {
-		set = append(set, "spec.rollout.maintenanceWindows")
-	}
-	if spec.Persistence == v1alpha1.PersistenceKubeadmConfig {
-		set = append(set, "spec.persistence: KubeadmConfig")
-	}
-	return set
 }
 
 func invalidDuration(spec v1alpha1.EndpointSyncPolicySpec) (reason, message string) {
@@ -289,10 +281,11 @@ func planOf(s Situation) rollout.Plan {
 	r := s.Policy.Spec.Rollout
 	cooldown, _ := r.Cooldown.Value()
 	period, _ := r.RestartBudget.Period.Value()
+	windows, _ := rollout.NewWindows(r.MaintenanceWindows)
 	return rollout.Plan{
 		Nodes: rolloutNodes(s.Nodes), Policy: s.Policy.Name, Generation: s.Policy.Generation,
 		Cooldown: cooldown, RetryAfter: cooldown, FailedFor: failureTTL,
-		MaxRestarts: int(r.RestartBudget.MaxRestarts), Period: period,
+		MaxRestarts: int(r.RestartBudget.MaxRestarts), Period: period, Windows: windows,
 	}
 }
 
@@ -305,6 +298,7 @@ func rolloutNodes(nodes []v1alpha1.EndpointSyncNode) []rollout.Node {
 			Ended: n.Status.ObservedRevision, Phase: n.Status.Phase,
 			Outcome: n.Status.Last.Outcome, Reason: n.Status.Last.Reason, Message: n.Status.Last.Message,
 			Finished: n.Status.Last.FinishTime.Time, Running: n.Status.Running, Version: n.Status.KCMVersion,
+			Changed: n.Status.ManifestChangeTime.Time,
 			Healthy: n.Status.Healthy != nil && *n.Status.Healthy, Leader: n.Status.Leader, Reported: n.Status.ReportTime.Time,
 		}
 		for _, at := range n.Status.Restarts {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
+	"github.com/endpointsync/endpoint-sync-operator/internal/platform"
 	"github.com/endpointsync/endpoint-sync-operator/internal/rollout"
 	"github.com/endpointsync/endpoint-sync-operator/internal/tuner"
 )
@@ -68,6 +69,7 @@ func valid() Situation {
 			}.WithDefaults(),
 		},
 		InCharge: "default",
+		Platform: patchable,
 		Synced:   true,
 		Nodes:    []v1alpha1.EndpointSyncNode{healthyNode()},
 		Evidence: tuner.Evidence{
@@ -76,6 +78,9 @@ func valid() Situation {
 		Now: now,
 	}
 }
+
+// patchable is a platform whose manifest is ours to patch.
+var patchable = platform.Finding{Platform: platform.Kubeadm, Patchable: true, Reason: "it has kubeadm's labels"}
 
 func healthyNode() v1alpha1.EndpointSyncNode {
 	return v1alpha1.EndpointSyncNode{
@@ -129,13 +134,16 @@ func TestConclude(t *testing.T) {
 		"a second policy is in conflict": {
 			func(s *Situation) { s.InCharge = "older" }, v1alpha1.ReasonConflict, "", "",
 		},
-		"windows are not implemented": {
-			func(s *Situation) {
-				s.Policy.Spec.Rollout.MaintenanceWindows = []v1alpha1.MaintenanceWindow{{Name: "nights"}}
-			}, v1alpha1.ReasonNotImplemented, "", "",
+		"a window that is closed holds a rollout": {
+			func(s *Situation) { s.Policy.Spec.Rollout.MaintenanceWindows = nights("0 2 * * *") },
+			"", rollout.Hold, v1alpha1.ReasonOutsideMaintenanceWindow,
 		},
-		"persistence is not implemented": {
-			func(s *Situation) { s.Policy.Spec.Persistence = v1alpha1.PersistenceKubeadmConfig }, v1alpha1.ReasonNotImplemented, "", "",
+		"a window that is open holds nothing": {
+			func(s *Situation) { s.Policy.Spec.Rollout.MaintenanceWindows = nights("0 12 * * *") },
+			"", rollout.Start, v1alpha1.ReasonRolloutStarted,
+		},
+		"a window that never opens is invalid": {
+			func(s *Situation) { s.Policy.Spec.Rollout.MaintenanceWindows = nights("0 2 30 2 *") }, v1alpha1.ReasonInvalidSpec, "", "",
 		},
 		"a duration written around the schema is invalid": {
 			func(s *Situation) { s.Policy.Spec.Rollout.Cooldown = "-1s" }, v1alpha1.ReasonInvalidSpec, "", "",
@@ -271,12 +279,19 @@ func failure() v1alpha1.FailedSetting {
 	}
 }
 
-func TestNotImplementedNamesEveryField(t *testing.T) {
+func nights(schedule string) []v1alpha1.MaintenanceWindow {
+	return []v1alpha1.MaintenanceWindow{{Name: "nights", Schedule: schedule, Duration: "2h"}}
+}
+
+func TestInvalidWindowsAreNamed(t *testing.T) {
 	s := valid()
-	s.Policy.Spec.Rollout.MaintenanceWindows = []v1alpha1.MaintenanceWindow{{Name: "nights"}}
-	s.Policy.Spec.Persistence = v1alpha1.PersistenceKubeadmConfig
+	s.Policy.Spec.Rollout.MaintenanceWindows = append(nights("0 25 * * *"), v1alpha1.MaintenanceWindow{
+		Name: "weekends", Schedule: "0 2 * * 6,0", Duration: "2h", TimeZone: "Mars/Olympus",
+	})
 	got := Conclude(s).Message
-	for _, want := range []string{"spec.rollout.maintenanceWindows", "spec.persistence"} {
+	for _, want := range []string{
+		"spec.rollout.maintenanceWindows", `"nights"`, `"0 25 * * *"`, "five fields of cron", `"weekends"`, `"Mars/Olympus"`, "IANA",
+	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("message %q does not name %s", got, want)
 		}

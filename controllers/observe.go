@@ -27,7 +27,7 @@ func (r *PolicyReconciler) observe(ctx context.Context, s Situation) (Situation,
 		return s, fmt.Errorf("policy %s went while it was being observed", s.Policy.Name)
 	}
 	s.Nodes, s.Synced = r.Signals.stamped(nodes), r.Synced()
-	s.InCharge = policies[0].Name
+	s.InCharge, s.Platform = policies[0].Name, r.Platform()
 	s.Guardrails = GuardrailsOf(s.Policy.Spec.Guardrails)
 	s.Policy.Spec = s.Policy.Spec.WithDefaults()
 	if s.Measured, s.Invalid = Measured(s.Policy.Spec.Services); s.Invalid != "" {

@@ -22,6 +22,7 @@ import (
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 	"github.com/endpointsync/endpoint-sync-operator/internal/metrics"
+	"github.com/endpointsync/endpoint-sync-operator/internal/platform"
 	"github.com/endpointsync/endpoint-sync-operator/internal/rollout"
 )
 
@@ -46,8 +47,10 @@ type PolicyReconciler struct {
 	Metrics  *metrics.Set
 	Events   events.EventRecorder
 	Synced   func() bool // whether the tracker has seen the initial state
+	Platform func() platform.Finding
 
-	finals sync.Map // name of a deleted policy to its v1alpha1.DeletionPolicy
+	visited visit    // of kubeadm's configuration
+	finals  sync.Map // name of a deleted policy to its v1alpha1.DeletionPolicy
 }
 
 // Reconcile observes, concludes, acts, and reports, in that order.
@@ -71,6 +74,9 @@ func (r *PolicyReconciler) Reconcile(ctx context.Context, req ctrl.Request) (_ c
 	p.Conclusion = Conclude(p.Situation)
 	if p, err = r.act(ctx, p); err != nil {
 		return ctrl.Result{}, fmt.Errorf("act: %w", err)
+	}
+	if p, err = r.persist(ctx, p); err != nil {
+		return ctrl.Result{}, fmt.Errorf("persist: %w", err)
 	}
 	r.Episodes.save(ctx)
 	return ctrl.Result{RequeueAfter: p.interval()}, nil
@@ -99,6 +105,9 @@ func (r *PolicyReconciler) reconcileDeleted(ctx context.Context, name string) (c
 			return ctrl.Result{}, fmt.Errorf("restore after the deletion of policy %s: %w", name, err)
 		}
 		step = given.step
+	}
+	if err := r.unpersist(ctx, name, step); err != nil {
+		return ctrl.Result{}, fmt.Errorf("restore after the deletion of policy %s: %w", name, err)
 	}
 	ctrl.LoggerFrom(ctx).V(1).Info("Restoring after the policy was deleted", "policy", name, "step", step.Kind,
 		"node", step.Node, "reason", step.Reason)

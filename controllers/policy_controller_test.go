@@ -18,6 +18,7 @@ import (
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 	"github.com/endpointsync/endpoint-sync-operator/internal/metrics"
+	"github.com/endpointsync/endpoint-sync-operator/internal/platform"
 )
 
 // bench is a reconciler over a fake API server, whose tracker has seen an incident at the default flags.
@@ -46,6 +47,7 @@ func newBench(t *testing.T, policies ...*v1alpha1.EndpointSyncPolicy) bench {
 	b.PolicyReconciler = &PolicyReconciler{
 		Client: b.client, Live: b.client, Namespace: "endpoint-sync-system", Clock: b.clock, Tracker: tracker, Metrics: metrics.New(),
 		Signals: newSignalLog(tracker, b.clock), Events: b.events, Synced: func() bool { return true },
+		Platform: func() platform.Finding { return patchable },
 	}
 	return b
 }

@@ -90,13 +90,17 @@ func newServerFeed(
 	if err != nil {
 		return nil, fmt.Errorf("set up the readings of the API server's health: %w", err)
 	}
-	ticking, ok := clk.(clock.WithTicker)
-	if !ok {
-		ticking = clock.RealClock{}
-	}
 	return &serverFeed{
-		reader: reader, nodes: mgr.GetClient(), tracker: tracker, metrics: figures, clock: ticking, log: &serverLog{},
+		reader: reader, nodes: mgr.GetClient(), tracker: tracker, metrics: figures, clock: ticking(clk), log: &serverLog{},
 	}, nil
+}
+
+// ticking is the clock itself, or the real one if it cannot wait.
+func ticking(clk clock.PassiveClock) clock.WithTicker {
+	if c, ok := clk.(clock.WithTicker); ok {
+		return c
+	}
+	return clock.RealClock{}
 }
 
 // NeedLeaderElection is false: every replica gathers evidence.

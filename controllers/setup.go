@@ -87,13 +87,17 @@ func Run(ctx context.Context, cfg *rest.Config, opts Options) error {
 	if err := mgr.Add(server); err != nil {
 		return fmt.Errorf("add the readings of the API server's health: %w", err)
 	}
+	platforms, err := addPlatformWatch(cfg, mgr, opts.Clock)
+	if err != nil {
+		return err
+	}
 	if err := (&NodeReconciler{Client: mgr.GetClient(), Clock: opts.Clock}).SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("set up the node reconciler: %w", err)
 	}
 	policies := &PolicyReconciler{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Namespace: opts.Namespace, Clock: opts.Clock,
 		Tracker: tracker, Signals: signals, Server: server.log, Metrics: figures,
-		Events: mgr.GetEventRecorder("endpoint-sync-controller"), Synced: feed.Synced,
+		Events: mgr.GetEventRecorder("endpoint-sync-controller"), Synced: feed.Synced, Platform: platforms.finding,
 		Episodes: &episodeBook{
 			client: mgr.GetClient(), live: mgr.GetAPIReader(), clock: opts.Clock, namespace: opts.Namespace,
 		},

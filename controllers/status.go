@@ -15,7 +15,6 @@ import (
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 	"github.com/endpointsync/endpoint-sync-operator/internal/metrics"
-	"github.com/endpointsync/endpoint-sync-operator/internal/platform"
 	"github.com/endpointsync/endpoint-sync-operator/internal/rollout"
 	"github.com/endpointsync/endpoint-sync-operator/internal/tuner"
 )
@@ -43,6 +42,9 @@ func nextStatus(before v1alpha1.EndpointSyncPolicyStatus, p pass, err error) v1a
 		}
 		next.Recommended = recommendation(before.Recommended, p)
 		next.History = history(before.History, p)
+		if p.Persisted != nil {
+			next.Persisted = *p.Persisted
+		}
 		next.DesiredRevision = max(before.DesiredRevision, p.Handed, newestRevision(p))
 	}
 	setConditions(&next, p, err)
@@ -133,7 +135,8 @@ func (c Conclusion) Conditions() []metav1.Condition {
 // unknown says whether a hold is for want of knowledge of the nodes: then the operator does not do what the spec asks.
 func unknown(reason string) bool {
 	switch reason {
-	case v1alpha1.ReasonNodeNotReporting, v1alpha1.ReasonNodeUnhealthy, v1alpha1.ReasonNoLeader, v1alpha1.ReasonNoSignals:
+	case v1alpha1.ReasonNodeNotReporting, v1alpha1.ReasonNodeUnhealthy, v1alpha1.ReasonNoLeader, v1alpha1.ReasonNoSignals,
+		v1alpha1.ReasonPlatformNotKnown:
 		return true
 	}
 	return false
@@ -195,9 +198,10 @@ func recommendation(before v1alpha1.Recommendation, p pass) v1alpha1.Recommendat
 	if d := p.Decision; d.Flags != (v1alpha1.Flags{}) {
 		next = v1alpha1.Recommendation{
 			Flags: d.Flags, Uncapped: d.Uncapped, PredictedLag: v1alpha1.DurationOf(d.PredictedLag),
-			Cost: d.Cost, CurrentCost: d.CurrentCost, Snippet: platform.KubeadmSnippet(d.Flags),
+			Cost: d.Cost, CurrentCost: d.CurrentCost,
 		}
 	}
+	next.Snippet = p.snippet(next.Flags)
 	next.HandOver, next.Advice = v1alpha1.DurationOf(p.Evidence.HandOver), bounded(handOverAdvice(p.Nodes))
 	next.Reason, next.Message = p.Decision.Reason, bounded(p.Decision.Message)
 	if p.Stalled != "" {

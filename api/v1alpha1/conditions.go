@@ -30,6 +30,7 @@ const (
 	ReasonUnchanged      = "Unchanged"
 	ReasonRestored       = "Restored"
 	ReasonRolloutStarted = "RolloutStarted"
+	ReasonPersisted      = "Persisted"
 
 	// Why the operator holds: a choice, not a fault.
 	ReasonPaused              = "Paused"
@@ -50,6 +51,9 @@ const (
 	ReasonNoLeader            = "NoLeader"
 	ReasonVersionSkew         = "VersionSkew"
 	ReasonDrifted             = "Drifted"
+	ReasonPlatformNotKnown    = "PlatformNotKnown"
+
+	ReasonOutsideMaintenanceWindow = "OutsideMaintenanceWindow"
 
 	// Why the policy is stalled: a person has to act.
 	ReasonConflict            = "Conflict"
@@ -60,6 +64,8 @@ const (
 	ReasonRefused             = "Refused"
 	ReasonRollbackFailed      = "RollbackFailed"
 	ReasonRolloutAbandoned    = "RolloutAbandoned"
+	ReasonUnsupportedPlatform = "UnsupportedPlatform"
+	ReasonPersistenceFailed   = "PersistenceFailed"
 
 	// Why an agent refused or rolled back.
 	ReasonUnsupportedManifest = "UnsupportedManifest"

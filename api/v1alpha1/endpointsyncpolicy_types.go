@@ -80,8 +80,11 @@ type EndpointSyncPolicySpec struct {
 	// +optional
 	Rollout Rollout `json:"rollout,omitempty,omitzero"`
 
-	// persistence says where, besides the manifests, the flags are kept. Omitted means None. KubeadmConfig is not
-	// implemented yet: setting it stalls the policy.
+	// persistence says where, besides the manifests, the flags are kept. Omitted means None: they last until something
+	// rewrites the manifests. KubeadmConfig also writes them into ConfigMap kube-system/kubeadm-config once all nodes have
+	// them, so that `kubeadm upgrade` keeps them; changed by hand there, they are written again. What they were before
+	// comes back when a policy that restores is deleted, and with None. It needs the permission that config/kubeadm-config
+	// grants.
 	// +optional
 	Persistence Persistence `json:"persistence,omitempty"`
 
@@ -252,8 +255,9 @@ type Rollout struct {
 	// +optional
 	RestartBudget RestartBudget `json:"restartBudget,omitempty,omitzero"`
 
-	// maintenanceWindows are the only times at which a rollout may start. Not implemented yet: setting it stalls the
-	// policy.
+	// maintenanceWindows are the only times at which a node may be started on; one window that is open is enough. Omitted
+	// means at any time. A node that is changing when its window closes ends its change, and the others wait for the next
+	// window. Rolling back, undoing a change and restoring are exempt.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
@@ -285,7 +289,7 @@ type RestartBudget struct {
 	Period Duration `json:"period,omitempty"`
 }
 
-// MaintenanceWindow is a recurring time in which a rollout may start.
+// MaintenanceWindow is a recurring time in which nodes may be changed.
 type MaintenanceWindow struct {
 	// name tells windows apart.
 	// +required
@@ -293,10 +297,13 @@ type MaintenanceWindow struct {
 	// +kubebuilder:validation:MaxLength=63
 	Name string `json:"name,omitempty"`
 
-	// schedule is when the window opens, as cron writes it.
+	// schedule is when the window opens, as cron writes it: minute, hour, day of the month, month, day of the week (0 to 6
+	// or SUN to SAT), such as "0 2 * * 1-5". A time that a change to daylight saving skips opens nothing on that day, and
+	// one that comes twice opens the window twice.
 	// +required
 	// +kubebuilder:validation:MinLength=9
 	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[0-9A-Za-z*?,/-]+( +[0-9A-Za-z*?,/-]+){4}$')",messageExpression="'want five fields of cron, minute, hour, day, month and weekday, such as 0 2 * * 1-5, not ' + strings.quote(self)"
 	Schedule string `json:"schedule,omitempty"`
 
 	// duration is how long the window stays open, 1m to 168h.
@@ -304,10 +311,11 @@ type MaintenanceWindow struct {
 	// +kubebuilder:validation:XValidation:rule="self.size() <= 20 && self.matches('^([0-9]{1,6}([.][0-9]{1,3})?(ms|s|m|h))+$') && duration(self) >= duration('1m') && duration(self) <= duration('168h')",messageExpression="'want 1m to 168h, such as 30m or 1h30m, not ' + strings.quote(self)"
 	Duration Duration `json:"duration,omitempty"`
 
-	// timeZone of the schedule, from the IANA database. Omitted means UTC.
+	// timeZone of the schedule, from the IANA database, such as Europe/Madrid. Omitted means UTC.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:XValidation:rule="self != 'Local' && self.matches('^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$')",messageExpression="'want a name of the IANA database, such as Europe/Madrid, not ' + strings.quote(self)"
 	TimeZone string `json:"timeZone,omitempty"`
 }
 
@@ -344,6 +352,10 @@ type EndpointSyncPolicyStatus struct {
 	// recommended is the cheapest setting that would have met the objective on the changes that were recorded.
 	// +optional
 	Recommended Recommendation `json:"recommended,omitempty,omitzero"`
+
+	// persisted are the flags that ConfigMap kube-system/kubeadm-config holds on behalf of this policy. Omitted means none.
+	// +optional
+	Persisted Flags `json:"persisted,omitempty,omitzero"`
 
 	// desiredRevision is the last revision that was handed to any node.
 	// +optional
@@ -577,7 +589,8 @@ type Recommendation struct {
 	// +kubebuilder:validation:MaxLength=1024
 	Message string `json:"message,omitempty"`
 
-	// snippet is ready to commit: the flags as kubeadm's ClusterConfiguration takes them.
+	// snippet is ready to commit: the flags as the cluster's platform takes them, with how to apply it in comments. Omitted
+	// while the platform is not known.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=2048

@@ -338,6 +338,7 @@ func (in *EndpointSyncPolicyStatus) DeepCopyInto(out *EndpointSyncPolicyStatus) 
 	}
 	in.Bottleneck.DeepCopyInto(&out.Bottleneck)
 	out.Recommended = in.Recommended
+	out.Persisted = in.Persisted
 	if in.Nodes != nil {
 		in, out := &in.Nodes, &out.Nodes
 		*out = make([]NodeSummary, len(*in))

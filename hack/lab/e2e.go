@@ -3,12 +3,39 @@ package main
 import (
 	"fmt"
 	"io"
+	"runtime"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/endpointsync/endpoint-sync-operator/hack/lab/e2e"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/kubeadm"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/machine"
 )
+
+func newE2ECommand() *cobra.Command {
+	o := e2e.Options{}
+	cmd := &cobra.Command{
+		Use:   "e2e",
+		Short: "Prove the operator on a highly available kubeadm cluster: make it, install, break things, measure, remove (root, Linux)",
+		Long: "Stages, in their order: " + strings.Join(e2e.Stages(), ", ") + ".\n\n" +
+			"With --attach it uses the cluster that e2e-up left running, and leaves it running.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.Progress = cmd.ErrOrStderr()
+			return e2e.Run(cmd.Context(), o)
+		},
+	}
+	dirFlag(cmd, &o.Dir)
+	flags := cmd.Flags()
+	flags.StringVar(&o.Root, "root", "../..", "the operator's source tree")
+	flags.StringVar(&o.Operator, "operator", "../../bin/"+operatorName, "the operator's binary")
+	flags.StringVar(&o.Image, "image", "../../bin/"+operatorName+"-linux-"+runtime.GOARCH+".tar", "the operator's image, as \"lab image\" makes it")
+	flags.StringVar(&o.Out, "out", "../../out/e2e", "directory for the results")
+	flags.BoolVar(&o.Attach, "attach", false, "use the cluster of e2e-up")
+	flags.StringSliceVar(&o.Only, "only", nil, "run these stages only")
+	return cmd
+}
 
 func newE2EUpCommand() *cobra.Command {
 	var o kubeadm.Options

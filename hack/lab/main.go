@@ -39,10 +39,9 @@ func newRoot() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.AddCommand(
-		newBuildCommand(), newUpCommand(),
+		newBuildCommand(), newUpCommand(), newImageCommand(),
 		newDemoCommand(), newBenchCommand(), newScaleCommand(), newAccuracyCommand(), newModelCommand(), newSweepCommand(),
-		newQualifyCommand(),
-		newE2EUpCommand(), newE2EDownCommand(), newStoryClientCommand(),
+		newE2ECommand(), newE2EUpCommand(), newE2EDownCommand(), newStoryClientCommand(), newQualifyCommand(),
 	)
 	return root
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 	"github.com/endpointsync/endpoint-sync-operator/internal/report"
 	"github.com/endpointsync/endpoint-sync-operator/internal/scrape"
+	"github.com/endpointsync/endpoint-sync-operator/internal/survey"
 	"github.com/endpointsync/endpoint-sync-operator/internal/tuner"
 	"github.com/endpointsync/endpoint-sync-operator/internal/watch"
 )
@@ -81,7 +82,7 @@ func newMeasureCommand() *cobra.Command {
 		Long: `Measure how late Pod changes become visible in EndpointSlices and Endpoints, for any cluster that a kubeconfig reaches.
 Nothing is installed and nothing is written. It needs the right to list and watch pods, services, endpoints and
 endpointslices, in all namespaces or, with --namespace, in that one. If it may, it also watches nodes and namespaces,
-and reads the Lease kube-system/kube-controller-manager and what the operator's agents report.
+and reads the Lease kube-system/kube-controller-manager, what the operator's agents report, and what tells the platform.
 
 While it runs it shows the lag so far and the cause so far, on standard error. It ends after --for, or with Ctrl-C, and
 says: the lag per API and direction, how far it can be trusted, whether the objective is met, what limits the endpoint
@@ -196,6 +197,7 @@ func conclude(s *session) report.Assessment {
 		Verdict:    tuner.Verdict(evidence.Lag, objective),
 		Bottleneck: tuner.Diagnose(evidence, objective),
 		NotSeen:    s.limits().notSeen(evidence),
+		Platform:   s.platform,
 	}
 	b.Decision = tuner.Decide(tuner.Inputs{
 		Objective: objective, Bounds: generousBounds(), Evidence: evidence, Bottleneck: b.Bottleneck,
@@ -253,6 +255,11 @@ func (o *sources) open(ctx context.Context, namespace string) (*session, string,
 	if s.apiServer, err = scrape.NewAPIServer(cfg); err != nil {
 		return nil, "", err
 	}
+	facts, err := survey.NewReader(cfg, reader)
+	if err != nil {
+		return nil, "", err
+	}
+	s.look = facts.Facts
 	if err := o.openKCM(cfg, s); err != nil {
 		return nil, "", err
 	}

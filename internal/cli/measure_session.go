@@ -22,6 +22,7 @@ import (
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/controllers"
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
+	"github.com/endpointsync/endpoint-sync-operator/internal/platform"
 	"github.com/endpointsync/endpoint-sync-operator/internal/report"
 	"github.com/endpointsync/endpoint-sync-operator/internal/scrape"
 	"github.com/endpointsync/endpoint-sync-operator/internal/tuner"
@@ -82,10 +83,12 @@ type session struct {
 	kcm     kcm    // nil: none was given
 	kcmURL  string // of kcm
 
-	apiServer apiServer // nil: none was given
+	apiServer apiServer                                         // nil: none was given
+	look      func(ctx context.Context) (platform.Facts, error) // nil: nobody looks at the platform
 	current   v1alpha1.Flags
 	narrow    string // the only namespace that is watched; empty: all
 	noCRD     bool   // the operator's kinds are not installed
+	platform  platform.Finding
 	view      view
 
 	since    time.Time // when it began; zero while the first lists are awaited
@@ -194,6 +197,7 @@ func (s *session) read(ctx context.Context) {
 	defer cancel()
 	s.readLease(ctx)
 	s.readNodes(ctx)
+	s.readPlatform(ctx)
 	s.readKCM(ctx)
 	s.readServer(ctx)
 	if s.kcm == nil || s.readings.flagz == nil {
@@ -239,6 +243,17 @@ func (s *session) readNodes(ctx context.Context) {
 	slices.SortFunc(s.readings.nodes, func(a, b v1alpha1.EndpointSyncNode) int { return cmp.Compare(a.Name, b.Name) })
 	if leader := s.readings.leader(); leader != nil && s.kcm == nil {
 		s.addSignals(leader.Status.Signals)
+	}
+}
+
+// readPlatform looks at who renders the control plane until that is known: it does not change.
+func (s *session) readPlatform(ctx context.Context) {
+	if s.look == nil || s.platform.Platform != "" {
+		return
+	}
+	facts, err := s.look(ctx)
+	if s.note(ctx, whichPlatform, err) {
+		s.platform = platform.Detect(facts)
 	}
 }
 

@@ -28,6 +28,7 @@ const (
 	serverHealth     source = "the API server's health (get on nonResourceURLs /metrics): whether it bears a raise is not known"
 	kcmPods          source = "kube-controller-manager's Pods in kube-system, and so the flags in their commands"
 	whatAgentsReport source = "what the operator's agents report (EndpointSyncNodes)"
+	whichPlatform    source = "who renders kube-controller-manager's command line: the snippet is kubeadm's"
 	whichNodes       source = "which Nodes exist: a Pod counts as expected in EndpointSlices although its Node is gone"
 	namespaceLabels  source = "the labels of namespaces"
 )
@@ -64,7 +65,7 @@ func (l limits) notSeen(e tuner.Evidence) []string {
 	add(len(e.Signals) < 2, "kube-controller-manager's own metrics (give --kcm-url where it can be reached): the cause is judged from the changes alone")
 	out = append(out, apart(e.Lag)...)
 	add(published(e.Lag) && !e.Lag.BoundKnown, "how late the stamps of the watches were: no error bound can be given")
-	out = append(out, l.missing(serverHealth, kcmPods, whatAgentsReport, whichNodes, namespaceLabels)...)
+	out = append(out, l.missing(serverHealth, kcmPods, whichPlatform, whatAgentsReport, whichNodes, namespaceLabels)...)
 	return append(out,
 		"what changed before the measurement began: if kube-controller-manager was busy, its rate limit was partly spent already",
 		"what comes before and after: how long a kubelet takes to report a Pod, and kube-proxy to follow what is published")
@@ -151,7 +152,7 @@ func apart(s lag.Summary) []string {
 // sourceNames are the sources as recordings name them.
 var sourceNames = map[source]string{
 	whoLeads: "Lease", flagsAtURL: "Flagz", metricsAtURL: "Metrics", kcmPods: "Pods", whatAgentsReport: "Agents",
-	whichNodes: "Nodes", namespaceLabels: "Namespaces", serverHealth: "APIServer",
+	whichPlatform: "Platform", whichNodes: "Nodes", namespaceLabels: "Namespaces", serverHealth: "APIServer",
 }
 
 // checkOptional asks for one object of each kind that the watches can do without, and notes what may not be read.

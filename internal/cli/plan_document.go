@@ -17,7 +17,7 @@ func situation(policy v1alpha1.EndpointSyncPolicy, inCharge string, s *session) 
 	now := s.until
 	guardrails := controllers.GuardrailsOf(policy.Spec.Guardrails)
 	policy.Spec = policy.Spec.WithDefaults()
-	sit := controllers.Situation{Policy: policy, InCharge: inCharge, Nodes: s.readings.nodes, Synced: true, Now: now, Guardrails: guardrails}
+	sit := controllers.Situation{Policy: policy, InCharge: inCharge, Nodes: s.readings.nodes, Synced: true, Now: now, Guardrails: guardrails, Platform: s.platform}
 	sit.Measured, sit.Invalid = controllers.Measured(policy.Spec.Services)
 	sit.Evidence = s.evidence(now, sit.Measured)
 	return sit
@@ -46,7 +46,7 @@ func planned(sit controllers.Situation, s *session) *report.Plan {
 		Assessment: report.Assess(report.Basis{
 			Scope:     report.Scope{Selected: sit.Measured != nil},
 			Objective: objective, Evidence: sit.Evidence, Verdict: c.Verdict, Bottleneck: c.Bottleneck, Decision: decision,
-			Source: now.source, Assumed: now.assumed, NotSeen: s.limits().notSeen(sit.Evidence),
+			Source: now.source, Assumed: now.assumed, NotSeen: s.limits().notSeen(sit.Evidence), Platform: sit.Platform,
 		}),
 		Conditions: report.Conditions(c.Conditions()),
 		Nodes:      report.Nodes(sit.Nodes),
@@ -127,7 +127,8 @@ func fromStatus(policy v1alpha1.EndpointSyncPolicy, s *session) *report.Plan {
 				Reason: r.Reason, Message: r.Message,
 			},
 			Source: now.source, Assumed: now.assumed,
-			NotSeen: []string{"anything that happened since the status was written: nothing was measured"},
+			Platform: s.platform,
+			NotSeen:  []string{"anything that happened since the status was written: nothing was measured"},
 		}),
 		Conditions: report.Conditions(status.Conditions),
 		Nodes:      report.Nodes(s.readings.nodes),

@@ -52,7 +52,7 @@ func plannedDocument(t *testing.T, o planOptions, objects ...client.Object) (rep
 	t.Helper()
 	tracker := lag.NewTracker(lag.Options{})
 	s := &session{
-		client: fakeClient(t, renewing(), objects...), tracker: tracker, clock: clock.RealClock{},
+		client: fakeClient(t, renewing(), objects...), tracker: tracker, clock: clock.RealClock{}, look: onKubeadm,
 		feed: scenario{tracker: tracker, services: 150, perLag: 50 * time.Millisecond},
 	}
 	c, out, _ := testConsole(report.FormatJSON)
@@ -85,7 +85,12 @@ func TestPlan(t *testing.T) {
 		"paused": {v1alpha1.ModeEnforce, func(p *v1alpha1.EndpointSyncPolicy) {
 			p.Annotations = map[string]string{v1alpha1.PauseAnnotation: "true"}
 		}, []string{"cp-1"}, "Hold", v1alpha1.ReasonPaused, "", 0},
-		"a field of a later release":         {v1alpha1.ModeEnforce, func(p *v1alpha1.EndpointSyncPolicy) { p.Spec.Persistence = v1alpha1.PersistenceKubeadmConfig }, []string{"cp-1"}, "Hold", v1alpha1.ReasonNotImplemented, v1alpha1.ReasonNotImplemented, 0},
+		"outside of a maintenance window": {v1alpha1.ModeEnforce, func(p *v1alpha1.EndpointSyncPolicy) {
+			p.Spec.Rollout.MaintenanceWindows = []v1alpha1.MaintenanceWindow{{Name: "noon", Schedule: "0 12 * * *", Duration: "1h"}}
+		}, []string{"cp-1"}, "Hold", v1alpha1.ReasonOutsideMaintenanceWindow, "", 0},
+		"a window that never opens": {v1alpha1.ModeEnforce, func(p *v1alpha1.EndpointSyncPolicy) {
+			p.Spec.Rollout.MaintenanceWindows = []v1alpha1.MaintenanceWindow{{Name: "noon", Schedule: "@daily", Duration: "1h"}}
+		}, []string{"cp-1"}, "Hold", v1alpha1.ReasonInvalidSpec, v1alpha1.ReasonInvalidSpec, 0},
 		"no bounds: the usual ones in place": {v1alpha1.ModeObserve, func(p *v1alpha1.EndpointSyncPolicy) { p.Spec.Bounds = v1alpha1.Bounds{} }, []string{"cp-1"}, "Hold", v1alpha1.ReasonObserving, "", 0},
 	}
 	for name, tt := range tests {
@@ -270,7 +275,8 @@ func TestPlanAndMeasureWriteNothing(t *testing.T) {
 		tracker := lag.NewTracker(lag.Options{})
 		s := &session{
 			client:  fakeClient(t, funcs, policy("default", v1alpha1.ModeEnforce, time.Hour), reporting("cp-1")),
-			tracker: tracker, clock: clock.RealClock{}, feed: scenario{tracker: tracker, services: 150, perLag: 50 * time.Millisecond},
+			tracker: tracker, clock: clock.RealClock{}, look: onKubeadm,
+			feed: scenario{tracker: tracker, services: 150, perLag: 50 * time.Millisecond},
 		}
 		c, out, _ := testConsole(report.FormatTable)
 		if err := (&planOptions{length: time.Minute}).plan(t.Context(), s, "", c); err != nil {

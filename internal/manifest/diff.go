@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/endpointsync/endpoint-sync-operator/internal/yamltext"
 )
 
 // diffContext is how many unchanged lines a unified diff shows around a change: what diff -u does.
@@ -16,7 +18,7 @@ const maxDiffCells = 4 << 20
 // diffLine is one line of a diff: ' ' kept, '-' only in the first text, '+' only in the second.
 type diffLine struct {
 	kind byte
-	line
+	yamltext.Line
 }
 
 // Diff returns what changed between two texts as a unified diff that patch accepts, with the name in its header;
@@ -25,7 +27,7 @@ func Diff(name string, before, after []byte) string {
 	if string(before) == string(after) {
 		return ""
 	}
-	script := diffLines(splitLines(string(before)), splitLines(string(after)))
+	script := diffLines(yamltext.SplitLines(string(before)), yamltext.SplitLines(string(after)))
 	var out strings.Builder
 	fmt.Fprintf(&out, "--- %s\n+++ %s (edited)\n", name, name)
 	for start := nextChange(script, 0); start < len(script); {
@@ -57,8 +59,8 @@ func writeHunk(out *strings.Builder, script []diffLine, from, to int) {
 	}
 	fmt.Fprintf(out, "@@ -%s +%s @@\n", hunkRange(at[' ']+at['-'], in[' ']+in['-']), hunkRange(at[' ']+at['+'], in[' ']+in['+']))
 	for _, l := range script[from:to] {
-		out.WriteString(string(l.kind) + l.text + l.ending)
-		if l.ending == "" {
+		out.WriteString(string(l.kind) + l.Text + l.Ending)
+		if l.Ending == "" {
 			out.WriteString("\n\\ No newline at end of file\n")
 		}
 	}
@@ -73,9 +75,9 @@ func hunkRange(before, length int) string {
 }
 
 // diffLines keeps a longest common subsequence of the lines.
-func diffLines(a, b []line) []diffLine {
+func diffLines(a, b []yamltext.Line) []diffLine {
 	var script []diffLine
-	add := func(kind byte, lines ...line) {
+	add := func(kind byte, lines ...yamltext.Line) {
 		for _, l := range lines {
 			script = append(script, diffLine{kind, l})
 		}
@@ -84,7 +86,7 @@ func diffLines(a, b []line) []diffLine {
 		add(' ', a[0])
 		a, b = a[1:], b[1:]
 	}
-	var tail []line
+	var tail []yamltext.Line
 	for len(a) > 0 && len(b) > 0 && a[len(a)-1] == b[len(b)-1] {
 		tail = append(tail, a[len(a)-1])
 		a, b = a[:len(a)-1], b[:len(b)-1]
@@ -117,7 +119,7 @@ func diffLines(a, b []line) []diffLine {
 }
 
 // commonLengths[i][j] is the length of the longest common subsequence of a[i:] and b[j:].
-func commonLengths(a, b []line) [][]int32 {
+func commonLengths(a, b []yamltext.Line) [][]int32 {
 	table := make([][]int32, len(a)+1)
 	for i := range table {
 		table[i] = make([]int32, len(b)+1)

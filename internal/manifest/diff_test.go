@@ -6,6 +6,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"github.com/endpointsync/endpoint-sync-operator/internal/yamltext"
 )
 
 func TestDiff(t *testing.T) {
@@ -45,12 +47,12 @@ func TestDiffLinesHoldBothTexts(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		before, after := text.Draw(t, "before"), text.Draw(t, "after")
 		var left, right strings.Builder
-		for _, l := range diffLines(splitLines(before), splitLines(after)) {
+		for _, l := range diffLines(yamltext.SplitLines(before), yamltext.SplitLines(after)) {
 			if l.kind != '+' {
-				left.WriteString(l.text + l.ending)
+				left.WriteString(l.Text + l.Ending)
 			}
 			if l.kind != '-' {
-				right.WriteString(l.text + l.ending)
+				right.WriteString(l.Text + l.Ending)
 			}
 		}
 		if left.String() != before || right.String() != after {

@@ -5,14 +5,14 @@ package manifest
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	"github.com/endpointsync/endpoint-sync-operator/internal/yamltext"
 )
 
 // MaxBytes is the size of the largest manifest that is read or produced. kubeadm writes about 4 KiB.
-const MaxBytes = 256 << 10
+const MaxBytes = yamltext.MaxBytes
 
 // RefusedError says why a manifest or a setting was refused; nothing was done. Functions of this package return it as
 // a *RefusedError.
@@ -50,7 +50,7 @@ func Read(manifest []byte) ([]Setting, error) {
 //
 // The result was parsed again the way the kubelet does: it differs from the manifest in the given flags only.
 func Edit(manifest []byte, set []Setting) ([]byte, error) {
-	wanted, err := canonical(set)
+	wanted, err := Canonical(set)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +59,7 @@ func Edit(manifest []byte, set []Setting) ([]byte, error) {
 		if parseErr == nil && s == t.setting(s.Name) {
 			continue
 		}
-		if err = s.check(); err != nil {
+		if err = s.Check(); err != nil {
 			return nil, err
 		}
 	}
@@ -75,29 +75,17 @@ func Edit(manifest []byte, set []Setting) ([]byte, error) {
 	return e.proven()
 }
 
-// edit collects what is to happen to the lines of a target.
+// edit is what is to happen to the text of a target, and to its arguments.
 type edit struct {
 	*target
-	replace map[int][]splice // line → new values in it
-	remove  map[int]bool     // line → it goes
-	insert  []string         // new lines after the last argument's
-	newArgv map[int]string   // index in argv → the argument's new text
-	dropped map[int]bool     // index in argv → the argument goes
-	added   []string         // new arguments at the end
-}
-
-// splice puts a text in the place of the bytes from start to end of a line.
-type splice struct {
-	start, end int
-	text       string
+	changes *yamltext.Edit
+	newArgv map[int]string // index in argv → the argument's new text
+	dropped map[int]bool   // index in argv → the argument goes
+	added   []string       // new arguments at the end
 }
 
 func newEdit(t *target) *edit {
-	return &edit{
-		target:  t,
-		replace: map[int][]splice{}, remove: map[int]bool{},
-		newArgv: map[int]string{}, dropped: map[int]bool{},
-	}
+	return &edit{target: t, changes: yamltext.NewEdit(t.Lines), newArgv: map[int]string{}, dropped: map[int]bool{}}
 }
 
 // plan plans one setting, or refuses it.
@@ -109,7 +97,7 @@ func (e *edit) plan(s Setting) error {
 	case now.Absent:
 		return e.planInsert(s)
 	}
-	if err := now.check(); err != nil {
+	if err := now.Check(); err != nil {
 		return &RefusedError{Reason: reasonOf(err), Message: fmt.Sprintf(
 			"--%s has the value %q, which the operator could not put back later: change it by hand", s.Name, now.Value)}
 	}
@@ -126,8 +114,7 @@ func (e *edit) planReplace(index int, value string) error {
 	}
 	text := e.argv[index].text
 	name := text[:strings.IndexByte(text, '=')+1]
-	e.replace[place.line] = append(e.replace[place.line],
-		splice{start: place.start + len(name), end: place.start + len(text), text: value})
+	e.changes.Replace(place.Line, place.Start+len(name), place.End, value)
 	e.newArgv[index] = name + value
 	return nil
 }
@@ -138,7 +125,7 @@ func (e *edit) planRemove(index int) error {
 		return unsupported("line %d: %q cannot be removed without touching something else: it is not alone on a line of a block list",
 			e.argv[index].node.Line, e.argv[index].text)
 	}
-	e.remove[place.line] = true
+	e.changes.Remove(place.Line)
 	e.dropped[index] = true
 	return nil
 }
@@ -154,14 +141,14 @@ func (e *edit) planInsert(s Setting) error {
 			last.node.Line, last.text)
 	}
 	arg := "--" + s.Name + "=" + s.Value
-	e.insert = append(e.insert, e.lines[place.line].text[:place.prefix]+arg)
+	e.changes.InsertAfter(place.Line, e.Before(place.Place)+arg)
 	e.added = append(e.added, arg)
 	return nil
 }
 
 // proven applies the plan and returns the text if it decodes to exactly what was planned.
 func (e *edit) proven() ([]byte, error) {
-	text := e.text()
+	text := e.changes.Bytes()
 	after, err := parse(text)
 	if err != nil {
 		return nil, unsupported("the edited manifest would not be understood: %v", err)
@@ -170,47 +157,6 @@ func (e *edit) proven() ([]byte, error) {
 		return nil, unsupported("the edit cannot be proven to change the given flags only")
 	}
 	return text, nil
-}
-
-// text returns the lines as planned. A last line without a break stays without one.
-func (e *edit) text() []byte {
-	lines := slices.Clone(e.lines)
-	final := &lines[len(lines)-1]
-	open := final.ending == ""
-	if open {
-		final.ending = e.lines[max(0, len(lines)-2)].ending
-	}
-	anchor := e.argv[len(e.argv)-1].node.Line - 1
-	var out strings.Builder
-	ending := ""
-	for i, l := range lines {
-		l.text = spliced(l.text, e.replace[i])
-		if !e.remove[i] {
-			out.WriteString(l.text + l.ending)
-			ending = l.ending
-		}
-		if i != anchor {
-			continue
-		}
-		for _, text := range e.insert {
-			out.WriteString(text + l.ending)
-			ending = l.ending
-		}
-	}
-	text := out.String()
-	if open {
-		text = strings.TrimSuffix(text, ending)
-	}
-	return []byte(text)
-}
-
-// spliced makes the replacements, which do not overlap, from right to left: those that are left keep their place.
-func spliced(text string, splices []splice) string {
-	slices.SortFunc(splices, func(a, b splice) int { return b.start - a.start })
-	for _, s := range splices {
-		text = text[:s.start] + s.text + text[s.end:]
-	}
-	return text
 }
 
 // leadsTo says whether after is the target with the planned changes of its arguments and nothing else.

@@ -85,7 +85,6 @@ var goldens = map[string][]Setting{
 	"annotations-with-block-text":           {qps("100")},
 	"kops":                                  allFour,
 	"kops-scale-job":                        allFour,
-	"rke2":                                  allFour,
 }
 
 func TestEditGolden(t *testing.T) {

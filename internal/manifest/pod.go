@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	sigsyaml "sigs.k8s.io/yaml"
+
+	"github.com/endpointsync/endpoint-sync-operator/internal/yamltext"
 )
 
 // kcm is the name of the program, of its image and of its static Pod.
@@ -29,17 +31,17 @@ func DefinesKCM(document []byte) bool {
 	if err != nil {
 		return false
 	}
-	decoded, err := decodeJSON(text)
+	decoded, err := yamltext.DecodeJSON(text)
 	if err != nil || !isPod(decoded) {
 		return false
 	}
-	if field(decoded, "metadata", "name") == kcm {
+	if yamltext.Field(decoded, "metadata", "name") == kcm {
 		return true
 	}
 	for _, list := range []string{"initContainers", "containers"} {
-		containers, _ := field(decoded, "spec", list).([]any)
+		containers, _ := yamltext.Field(decoded, "spec", list).([]any)
 		for _, container := range containers {
-			image, _ := field(container, "image").(string)
+			image, _ := yamltext.Field(container, "image").(string)
 			if mentionsKCM(container) || imageName(image) == kcm {
 				return true
 			}
@@ -66,14 +68,14 @@ func SamePod(a, b []byte) bool {
 	if err != nil {
 		return false
 	}
-	decoded, err := decodeJSON(left)
+	decoded, err := yamltext.DecodeJSON(left)
 	return err == nil && isPod(decoded) && bytes.Equal(left, right)
 }
 
 // isPod says whether the kubelet would take the object for a Pod.
 func isPod(decoded any) bool {
-	name, _ := field(decoded, "metadata", "name").(string)
-	return field(decoded, "apiVersion") == "v1" && field(decoded, "kind") == "Pod" && name != ""
+	name, _ := yamltext.Field(decoded, "metadata", "name").(string)
+	return yamltext.Field(decoded, "apiVersion") == "v1" && yamltext.Field(decoded, "kind") == "Pod" && name != ""
 }
 
 // findContainer returns the index of the one container that provably runs kube-controller-manager.
@@ -81,11 +83,11 @@ func findContainer(decoded any) (int, error) {
 	if !isPod(decoded) {
 		return 0, unsupported("the manifest is not a v1 Pod with a name")
 	}
-	initial, _ := field(decoded, "spec", "initContainers").([]any)
+	initial, _ := yamltext.Field(decoded, "spec", "initContainers").([]any)
 	if slices.ContainsFunc(initial, mentionsKCM) {
 		return 0, unsupported("an init container runs %s", kcm)
 	}
-	containers, _ := field(decoded, "spec", "containers").([]any)
+	containers, _ := yamltext.Field(decoded, "spec", "containers").([]any)
 	found := -1
 	for i, container := range containers {
 		if !mentionsKCM(container) {
@@ -99,8 +101,8 @@ func findContainer(decoded any) (int, error) {
 	if found < 0 {
 		return 0, unsupported("no container runs %s by its command", kcm)
 	}
-	command, fine := stringList(field(containers[found], fieldCommand))
-	args, alsoFine := stringList(field(containers[found], fieldArgs))
+	command, fine := stringList(yamltext.Field(containers[found], fieldCommand))
+	args, alsoFine := stringList(yamltext.Field(containers[found], fieldArgs))
 	switch {
 	case !fine || !alsoFine:
 		return 0, unsupported("the command and args of the container must be lists of strings")
@@ -108,6 +110,8 @@ func findContainer(decoded any) (int, error) {
 		return 0, unsupported("the container has no command: which program its args go to is up to the image")
 	case programIndex(append(slices.Clip(command), args...)) < 0:
 		return 0, unsupported("the container does not run %s itself: a shell or another program stands in front", kcm)
+	case renderer(decoded, containers[found]) != "":
+		return 0, unsupported("%s", renderer(decoded, containers[found]))
 	}
 	return found, nil
 }
@@ -115,7 +119,7 @@ func findContainer(decoded any) (int, error) {
 // mentionsKCM says whether the program's name is a word in a container's command or args.
 func mentionsKCM(container any) bool {
 	for _, name := range []string{fieldCommand, fieldArgs} {
-		list, _ := field(container, name).([]any)
+		list, _ := yamltext.Field(container, name).([]any)
 		for _, arg := range list {
 			text, _ := arg.(string)
 			for word := range strings.FieldsFuncSeq(text, func(r rune) bool { return strings.ContainsRune(" \t\r\n;&|()'\"`", r) }) {
@@ -133,15 +137,6 @@ func imageName(image string) string {
 	image, _, _ = strings.Cut(image, "@")
 	name, _, _ := strings.Cut(path.Base(image), ":")
 	return name
-}
-
-// field follows keys down nested objects; nil if one is missing.
-func field(object any, keys ...string) any {
-	for _, key := range keys {
-		m, _ := object.(map[string]any)
-		object = m[key]
-	}
-	return object
 }
 
 // index returns an element of a list; nil if there is none.

@@ -16,6 +16,7 @@ import (
 	sigsyaml "sigs.k8s.io/yaml"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	"github.com/endpointsync/endpoint-sync-operator/internal/yamltext"
 )
 
 // drawManifest builds a manifest that people might have: any mix of styles that Edit is to handle.
@@ -253,7 +254,7 @@ func strippedPod(manifest []byte) (any, error) {
 	if err = json.Unmarshal(text, &pod); err != nil {
 		return nil, err
 	}
-	containers, _ := field(pod, "spec", "containers").([]any)
+	containers, _ := yamltext.Field(pod, "spec", "containers").([]any)
 	for _, c := range containers {
 		container, _ := c.(map[string]any)
 		for _, name := range []string{fieldCommand, fieldArgs} {

@@ -34,9 +34,9 @@ func Settings(f v1alpha1.Flags) []Setting {
 	return set
 }
 
-// check refuses a setting that may not be written: an unknown flag, or a value that is not a plain decimal number
+// Check refuses a setting that may not be written: an unknown flag, or a value that is not a plain decimal number
 // within the compiled-in limits.
-func (s Setting) check() error {
+func (s Setting) Check() error {
 	limit := maximum(s.Name)
 	if limit == 0 {
 		return outOfBounds("flag %q is not one that may be set: %s", s.Name, strings.Join(names(), ", "))
@@ -55,12 +55,12 @@ func (s Setting) check() error {
 	return nil
 }
 
-// canonical returns the settings in canonical order. It refuses unknown flags and flags that are set twice.
-func canonical(set []Setting) ([]Setting, error) {
+// Canonical returns the settings in canonical order. It refuses unknown flags and flags that are set twice.
+func Canonical(set []Setting) ([]Setting, error) {
 	byName := map[string]Setting{}
 	for _, s := range set {
 		if maximum(s.Name) == 0 {
-			return nil, s.check()
+			return nil, s.Check()
 		}
 		if _, twice := byName[s.Name]; twice {
 			return nil, outOfBounds("--%s is set twice: set it once", s.Name)

@@ -63,6 +63,8 @@ type Assessment struct {
 	Bottleneck Bottleneck `json:"bottleneck"`
 	// Running is what kube-controller-manager runs with.
 	Running Running `json:"running"`
+	// Platform is who renders its command line. Omitted when nobody looked: in a replay of a recording, for example.
+	Platform *Platform `json:"platform,omitempty"`
 	// Recommendation is what to run it with.
 	Recommendation Recommendation `json:"recommendation"`
 	// NotSeen is what the result does not rest on and a reader might think it does.
@@ -240,8 +242,21 @@ type Recommendation struct {
 	Cost int64 `json:"cost,omitempty"`
 	// AddedCost is Cost less that of the running flags: the added worst-case load. Omitted without Flags.
 	AddedCost int64 `json:"addedCost,omitempty"`
-	// Snippet is Flags as kubeadm's ClusterConfiguration takes them.
+	// Snippet is Flags as the platform takes them, with how to apply it; kubeadm's ClusterConfiguration where no platform
+	// is known.
 	Snippet string `json:"snippet,omitempty"`
+	// SnippetTitle says whose Snippet it is, to be read above it.
+	SnippetTitle string `json:"-"`
+}
+
+// Platform is who renders kube-controller-manager's command line.
+type Platform struct {
+	// Name is one of the constants of type platform.Platform.
+	Name string `json:"name"`
+	// Patchable says that the operator may edit the manifest there.
+	Patchable bool `json:"patchable"`
+	// Reason is the evidence.
+	Reason string `json:"reason,omitempty"`
 }
 
 // Basis is what an assessment is made from.
@@ -255,6 +270,7 @@ type Basis struct {
 	Source     string // of Evidence.Flags
 	Assumed    bool   // that at least one of Evidence.Flags was not read
 	NotSeen    []string
+	Platform   platform.Finding // zero: nobody looked
 }
 
 // Assess puts a measurement and its conclusions into the form in which they are printed.
@@ -277,7 +293,8 @@ func Assess(b Basis) Assessment {
 		Running: Running{
 			Flags: FlagsOf(b.Evidence.Flags), Source: Clean(b.Source), Assumed: b.Assumed, Cost: tuner.Cost(b.Evidence.Flags),
 		},
-		Recommendation: recommendation(b.Decision),
+		Platform:       platformOf(b.Platform),
+		Recommendation: recommendation(b.Decision, b.Platform),
 		NotSeen:        make([]string, 0, len(b.NotSeen)),
 	}
 	a.arrivals = arrivals(b.Evidence.Demand)
@@ -410,13 +427,33 @@ func orUnknown(t v1alpha1.BottleneckType) string {
 	return string(t)
 }
 
-func recommendation(d tuner.Decision) Recommendation {
+// String returns the platform for a person, as a sentence without a full stop.
+func (p *Platform) String() string {
+	text := "Platform: " + p.Name
+	if !p.Patchable {
+		text += ", whose manifest the operator does not edit"
+	}
+	if p.Reason != "" {
+		text += ": " + p.Reason
+	}
+	return text
+}
+
+func platformOf(f platform.Finding) *Platform {
+	if f.Platform == "" {
+		return nil
+	}
+	return &Platform{Name: string(f.Platform), Patchable: f.Patchable, Reason: Clean(f.Reason)}
+}
+
+func recommendation(d tuner.Decision, f platform.Finding) Recommendation {
 	r := Recommendation{
 		Change: d.Act, Reason: d.Reason, Message: Clean(d.Message),
 		PredictedLagSeconds: seconds(d.PredictedLag), ModelledLagSeconds: seconds(d.CurrentLag), Cost: d.Cost,
 	}
 	if d.Flags != (v1alpha1.Flags{}) {
-		r.Flags, r.Snippet, r.AddedCost = FlagsOf(d.Flags), platform.KubeadmSnippet(d.Flags), d.Cost-d.CurrentCost
+		r.Flags, r.Snippet, r.AddedCost = FlagsOf(d.Flags), f.Snippet(d.Flags), d.Cost-d.CurrentCost
+		r.SnippetTitle = "For " + f.Title()
 	}
 	if d.Uncapped != (v1alpha1.Flags{}) {
 		r.Uncapped, r.UncappedCost = FlagsOf(d.Uncapped), tuner.Cost(d.Uncapped)

@@ -289,6 +289,9 @@ func (p *printer) recommendation(a *Assessment) {
 	p.heading(title + " (" + r.Reason + ")")
 	p.wrapped("  ", r.Message)
 	p.linef("  Flags now: %s.", a.Running.Source)
+	if a.Platform != nil {
+		p.wrapped("  ", a.Platform.String()+".")
+	}
 	p.linef("")
 	p.table(flagTable(a.Running, r))
 	p.wrapped("", r.BoundsNote())
@@ -302,7 +305,7 @@ func (p *printer) recommendation(a *Assessment) {
 	p.wrapped("", "Cost is the most requests that all clients of kube-controller-manager together could send in ten seconds, "+
 		"plus a little for each worker: a mass deletion can spend it.")
 	if r.Snippet != "" {
-		p.heading("For kubeadm (ConfigMap kube-system/kubeadm-config, and the same flags in each static Pod manifest):")
+		p.heading(r.SnippetTitle + ":")
 		p.linef("%s", strings.TrimRight(r.Snippet, "\n"))
 	}
 }

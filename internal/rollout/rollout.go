@@ -49,7 +49,7 @@ func (n Node) InFlight() bool {
 type Target struct {
 	Action v1alpha1.Action
 	Flags  v1alpha1.Flags
-	// Exempt says that it is a step back, which neither the cooldown nor the restart budget may hold up.
+	// Exempt says that it is a step back, which neither windows, nor the cooldown, nor the restart budget may hold up.
 	Exempt bool
 }
 
@@ -86,6 +86,7 @@ type Plan struct {
 	Period      time.Duration // over which MaxRestarts counts
 	RetryAfter  time.Duration // after which a node that refused, or could not tell, is asked again
 	FailedFor   time.Duration // how long a roll-back stops the rollout
+	Windows     Windows       // outside of which no node is started on
 
 	// LeaseHolder is the host name in kube-controller-manager's Lease, to be held against what the agents say; empty: not
 	// known. It says something only where hosts are named as their nodes are.
@@ -125,7 +126,8 @@ func (s Step) Same(other Step) bool {
 
 // Next returns the next step towards the target. At most one node is in flight at any time; standbys come first and
 // the leader last, so that a rollout costs one hand-over; nothing starts while a node is unhealthy, unknown, or has
-// rejected the target. Restoring, and any other step back, is not held up by the cooldown or the restart budget.
+// rejected the target. Restoring, and any other step back, is not held up by the maintenance windows, the cooldown or the
+// restart budget.
 func Next(p Plan, now time.Time) Step {
 	for _, n := range p.Nodes {
 		if n.InFlight() {
@@ -145,6 +147,7 @@ func Next(p Plan, now time.Time) Step {
 	for _, held := range []func() (Step, bool){
 		func() (Step, bool) { return Unready(p, now) },
 		func() (Step, bool) { return unsettled(p, pending, now) },
+		func() (Step, bool) { return outside(p, now) },
 		func() (Step, bool) { return allowance(p, pending, now) },
 	} {
 		if s, yes := held(); yes {

@@ -38,8 +38,9 @@ func idle() Signals {
 			Endpoints:               v1alpha1.QueueSignals{Depth: new(int64(0)), Syncs: new(int64(1)), WaitMilliseconds: new(int64(12)), WorkMilliseconds: new(int64(0))},
 			EndpointSlices:          v1alpha1.QueueSignals{Depth: new(int64(0)), Syncs: new(int64(1)), WaitMilliseconds: new(int64(21)), WorkMilliseconds: new(int64(0))},
 		},
-		Leader:  new(true),
-		Version: "v1.37.2",
+		Leader:        new(true),
+		Version:       "v1.37.2",
+		ReleaseOnExit: new(false),
 	}
 }
 
@@ -84,11 +85,9 @@ func TestParseSignals(t *testing.T) {
 			metrics + "# TYPE endpoint_slice_controller_syncs counter\nendpoint_slice_controller_syncs{result=\"stale\"} -7\n",
 			func(s *Signals) { s.KCM.FailedSyncs = new(int64(0)) }, 1,
 		},
-		"release on exit": {
-			metrics + "# TYPE kubernetes_feature_enabled gauge\nkubernetes_feature_enabled{name=\"ControllerManagerReleaseLeaderElectionLockOnExit\",stage=\"ALPHA\"} 1\n",
-			func(s *Signals) { s.ReleaseOnExit = new(true) }, 0,
-		},
-		"nothing at all": {"", func(s *Signals) { *s = Signals{} }, 0},
+		"release on exit":        {replace(`OnExit",stage="ALPHA"} 0`, `OnExit",stage="ALPHA"} 1`), func(s *Signals) { s.ReleaseOnExit = new(true) }, 0},
+		"a gate of another name": {replace("LockOnExit", "LockNever"), func(s *Signals) { s.ReleaseOnExit = nil }, 0},
+		"nothing at all":         {"", func(s *Signals) { *s = Signals{} }, 0},
 		"reads only have written nothing": {
 			`# TYPE rest_client_request_duration_seconds histogram
 rest_client_request_duration_seconds_bucket{host="h",verb="GET",le="+Inf"} 3

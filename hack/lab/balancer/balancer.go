@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"syscall"
 	"time"
 
 	"k8s.io/utils/clock"
@@ -21,6 +22,7 @@ const (
 	// against a Lease.
 	probePeriod  = 500 * time.Millisecond
 	probeTimeout = 2 * time.Second
+	missedProbes = 3
 	// dialTimeout is how long a backend may take to accept before the next one is tried.
 	dialTimeout = time.Second
 )
@@ -89,10 +91,17 @@ func probeClient() *http.Client {
 	}}
 }
 
-// watch keeps a backend's state true until ctx is done.
+// watch keeps a backend's state true until ctx is done. One answer that stays out says no more than that the machine is
+// busy; several in a row, or nobody listening, say that the backend is down.
 func (b *balancer) watch(ctx context.Context, one *backend, client *http.Client) {
+	missed := 0
 	for {
-		if err := probe(ctx, client, one.address); one.set(err == nil) {
+		err := probe(ctx, client, one.address)
+		if missed++; err == nil {
+			missed = 0
+		}
+		down := missed >= missedProbes || errors.Is(err, syscall.ECONNREFUSED)
+		if (err == nil || down) && one.set(err == nil) {
 			_, _ = fmt.Fprintf(b.log, "%s ready: %t (%v)\n", one.address, err == nil, err)
 		}
 		select {

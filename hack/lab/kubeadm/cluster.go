@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -55,7 +56,7 @@ type Cluster struct {
 	Nodes []*Node
 	// Dir is the directory that Down takes.
 	Dir string
-	// Binaries are what the cluster was made from; kubeadm and kubectl among them run on the machines too.
+	// Binaries are what the cluster was made from. The machines have kubelet, kube-proxy, kubeadm and kubectl in their PATH.
 	Binaries controlplane.NodeBinaries
 }
 
@@ -93,14 +94,20 @@ func Up(ctx context.Context, o Options) (_ *Cluster, err error) {
 	if err = machine.Check(); err != nil {
 		return nil, err
 	}
+	alone, err := exclusive(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer alone()
 	m := &maker{Options: o, started: clock.RealClock{}.Now()}
 	m.say("removing what an earlier run left")
-	if err = Down(ctx, o.Dir); err != nil {
+	if err = machine.Clean(ctx, o.Dir); err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, Down(context.WithoutCancel(ctx), o.Dir))
+			m.say("removing what was made")
+			err = errors.Join(err, machine.Clean(context.WithoutCancel(ctx), o.Dir))
 		}
 	}()
 	if err = m.prepare(ctx); err != nil {
@@ -228,7 +235,7 @@ func (m *maker) join(ctx context.Context, i int) error {
 		return fmt.Errorf("open log: %w", err)
 	}
 	defer func() { _ = log.Close() }()
-	cmd := node.Command(ctx, m.binaries.Kubeadm, args...)
+	cmd := node.Command(ctx, "kubeadm", args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err = cmd.Run(); err != nil {
 		return fmt.Errorf("kubeadm %s on %s: %w\n%w", args[0], node.Name, errors.Join(err, context.Cause(ctx)), node.Explain("kubeadm", machine.Kubelet))
@@ -303,10 +310,29 @@ func Down(ctx context.Context, dir string) error {
 	if dir == "" {
 		dir = DefaultDir()
 	}
+	if err := machine.Check(); err != nil {
+		return err
+	}
+	alone, err := exclusive(ctx)
+	if err != nil {
+		return err
+	}
+	defer alone()
 	if err := machine.Clean(ctx, dir); err != nil {
 		return fmt.Errorf("end cluster in %s: %w", dir, err)
 	}
 	return nil
+}
+
+// exclusive keeps other processes from making or ending a cluster, until it is released or the process ends.
+func exclusive(ctx context.Context) (release func(), err error) {
+	var config net.ListenConfig
+	// A socket of the abstract name space: it is gone with whoever holds it, and nothing of it is left.
+	listener, err := config.Listen(ctx, "unix", "@endpoint-sync-lab")
+	if err != nil {
+		return nil, fmt.Errorf("another process is making or ending a cluster: %w", err)
+	}
+	return func() { _ = listener.Close() }, nil
 }
 
 // waitReady returns when every node is ready.

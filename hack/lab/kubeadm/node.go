@@ -37,7 +37,8 @@ func (m *maker) spec(i int) machine.Spec {
 		Name: name(i), Dir: nodeDir(m.Dir, name(i)), Init: m.first,
 		Address: address(i), Network: network, PodSubnet: pods(i),
 		Hosts:        map[string]netip.Addr{endpointName: network.Address},
-		SandboxImage: sandboxImage, Kubelet: m.binaries.Kubelet, Proxy: m.binaries.Proxy,
+		SandboxImage: sandboxImage,
+		Programs:     []string{m.binaries.Kubelet, m.binaries.Proxy, m.binaries.Kubeadm, m.binaries.Kubectl},
 	}
 	for other := range m.Nodes {
 		s.Hosts[name(other)] = address(other)

@@ -19,31 +19,40 @@ import (
 // 2 a group with parts may hold no process itself.
 const system = "system"
 
-// hierarchies returns the mount points of the control groups: one per hierarchy of version 1, or the one of version 2.
-// Where both are mounted, only version 1 has controllers.
-func hierarchies() ([]string, error) {
+// hierarchies are the mount points of the control groups: one for each controller of version 1, and one of version 2.
+type hierarchies struct{ first, second []string }
+
+// findHierarchies returns those that are mounted.
+func findHierarchies() (hierarchies, error) {
 	file, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
-		return nil, fmt.Errorf("find control groups: %w", err)
+		return hierarchies{}, fmt.Errorf("find control groups: %w", err)
 	}
 	defer func() { _ = file.Close() }()
-	var first, second []string
+	var found hierarchies
 	for lines := bufio.NewScanner(file); lines.Scan(); {
 		point, kind := parseMount(lines.Text())
 		switch kind {
 		case "cgroup":
-			first = append(first, point)
+			found.first = append(found.first, point)
 		case "cgroup2":
-			second = append(second, point)
+			found.second = append(found.second, point)
 		}
 	}
-	if len(first) > 0 {
-		return first, nil
-	}
-	if len(second) == 0 {
+	return found, nil
+}
+
+// withControllers are those that a machine needs a group in. Where both versions are mounted, version 1 has the
+// controllers.
+func (h hierarchies) withControllers() ([]string, error) {
+	switch {
+	case len(h.first) > 0:
+		return h.first, nil
+	case len(h.second) > 0:
+		return h.second[:1], nil
+	default:
 		return nil, errors.New("find control groups: none are mounted")
 	}
-	return second[:1], nil
 }
 
 // parseMount returns the mount point and the file system's type of a line of mountinfo.
@@ -59,7 +68,11 @@ func parseMount(line string) (point, kind string) {
 
 // makeCgroups makes a group for a machine in each hierarchy and returns the parts for its units.
 func makeCgroups(name string) ([]string, error) {
-	roots, err := hierarchies()
+	found, err := findHierarchies()
+	if err != nil {
+		return nil, err
+	}
+	roots, err := found.withControllers()
 	if err != nil {
 		return nil, err
 	}
@@ -95,15 +108,16 @@ func makeCgroup(dir string) error {
 	return nil
 }
 
-// ownCgroups returns the lab's groups in every hierarchy.
-func ownCgroups() ([]string, error) {
-	roots, err := hierarchies()
+// findCgroups returns the groups with a name (a pattern of filepath.Match) in every hierarchy: runc makes some also where
+// there is no controller.
+func findCgroups(name string) ([]string, error) {
+	h, err := findHierarchies()
 	if err != nil {
 		return nil, err
 	}
 	var found []string
-	for _, root := range roots {
-		groups, err := filepath.Glob(filepath.Join(root, Prefix+"*"))
+	for _, root := range slices.Concat(h.first, h.second) {
+		groups, err := filepath.Glob(filepath.Join(root, name))
 		if err != nil {
 			return nil, err
 		}
@@ -112,11 +126,11 @@ func ownCgroups() ([]string, error) {
 	return found, nil
 }
 
-// removeCgroups kills every process in the lab's groups, until none is left, and removes the groups.
-func removeCgroups(ctx context.Context) error {
+// removeCgroups kills every process in the groups with a name, until none is left, and removes the groups.
+func removeCgroups(ctx context.Context, name string) error {
 	var last error
 	err := wait.PollUntilContextCancel(ctx, poll, true, func(context.Context) (bool, error) {
-		groups, err := ownCgroups()
+		groups, err := findCgroups(name)
 		if err != nil {
 			return false, err
 		}

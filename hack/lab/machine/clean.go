@@ -3,7 +3,6 @@ package machine
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -23,34 +22,20 @@ const cleanTimeout = time.Minute
 func Clean(ctx context.Context, dir string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, cleanTimeout, fmt.Errorf("not clean within %s", cleanTimeout))
 	defer cancel()
-	found, err := links(ctx)
-	if err != nil {
-		return err
-	}
-	if owner := found[bridge]; owner != "" && owner != dir {
-		if _, err = os.Stat(owner); err == nil {
-			return fmt.Errorf("the machines that run were made in %s: end those first", owner)
+	if made := owner(); made != "" && made != dir {
+		if _, err := os.Stat(made); err == nil {
+			return fmt.Errorf("the machines that run were made in %s: end those first", made)
 		}
 	}
-	if err = removeCgroups(ctx); err != nil {
-		return err
+	err := removeCgroups(ctx, Prefix+"*")
+	if err == nil {
+		err = deleteHostLink(ctx)
 	}
-	spaces, err := namespaces(ctx)
-	if err != nil {
-		return err
-	}
-	names := map[string]struct{}{}
-	for name := range spaces {
-		names[name] = struct{}{}
-	}
-	for name := range found {
-		names[name] = struct{}{}
-	}
-	for name := range names {
-		err = errors.Join(err, unplug(ctx, name))
+	if err == nil {
+		err = deleteNamespaces(ctx, Prefix+"*")
 	}
 	if err != nil {
-		return fmt.Errorf("remove networks: %w", err)
+		return err
 	}
 	return removeDir(dir)
 }

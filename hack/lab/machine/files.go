@@ -4,7 +4,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -29,6 +31,9 @@ var kept = []string{
 
 // overlaid are the host's directories that programs on the machine write into somewhere.
 var overlaid = []string{"/etc", "/usr", "/var/lib", "/var/log"}
+
+// bin is where a machine finds the programs that it was given.
+const bin = "/usr/local/bin"
 
 // masked are sysctls of the whole kernel with the values that the kubelet wants: it finds them, and the host keeps its own.
 var masked = map[string]string{
@@ -128,7 +133,7 @@ func (m *Machine) units() []boot.Unit {
 	return []boot.Unit{
 		{Name: ContainerRuntime, Command: []string{"/usr/bin/containerd", "--config", filepath.Join(m.Dir, ContainerRuntime+".toml")}},
 		{
-			Name: Kubelet, Command: []string{"/bin/sh", "-c", kubeletCommand, m.Kubelet},
+			Name: Kubelet, Command: []string{"/bin/sh", "-c", kubeletCommand, filepath.Join(bin, Kubelet)},
 			Needs: [][]string{
 				{"/var/lib/kubelet/config.yaml"},
 				{"/var/lib/kubelet/kubeadm-flags.env"},
@@ -138,7 +143,7 @@ func (m *Machine) units() []boot.Unit {
 		{
 			// kubeadm would give it a service account; that is an addon, and what it does is the same.
 			Name: Proxy, Command: []string{
-				m.Proxy, "--kubeconfig=/etc/kubernetes/admin.conf", "--proxy-mode=nftables", "--hostname-override=" + m.Name,
+				filepath.Join(bin, Proxy), "--kubeconfig=/etc/kubernetes/admin.conf", "--proxy-mode=nftables", "--hostname-override=" + m.Name,
 				"--conntrack-max-per-core=0", "--metrics-bind-address=127.0.0.1:10249", "--healthz-bind-address=127.0.0.1:10256",
 			},
 			Needs: [][]string{{"/etc/kubernetes/admin.conf"}},
@@ -157,6 +162,7 @@ func (m *Machine) bootSpec(cgroups []string) boot.Spec {
 			"/etc/machine-id":  hex.EncodeToString(id[:16]) + "\n",
 			"/etc/resolv.conf": "# The lab has no DNS.\n",
 		},
+		Links:   map[string]string{},
 		Sysctls: map[string]string{"net.ipv4.ip_forward": "1", "net.bridge.bridge-nf-call-iptables": "1"},
 		Socket:  m.socket(),
 		Units:   m.units(),
@@ -170,6 +176,9 @@ func (m *Machine) bootSpec(cgroups []string) boot.Spec {
 	for name := range masked {
 		s.Masks = append(s.Masks, boot.Bind{Source: m.mask(name), Target: filepath.Join("/proc/sys", name)})
 	}
+	for _, path := range m.Programs {
+		s.Links[filepath.Join(bin, filepath.Base(path))] = path
+	}
 	for i := range s.Units {
 		s.Units[i].Log = m.Log(s.Units[i].Name)
 	}
@@ -179,8 +188,8 @@ func (m *Machine) bootSpec(cgroups []string) boot.Spec {
 func (m *Machine) hostsFile() string {
 	var text strings.Builder
 	text.WriteString("127.0.0.1 localhost\n::1 localhost\n")
-	for name, address := range m.Hosts {
-		fmt.Fprintf(&text, "%s %s\n", address, name)
+	for _, name := range slices.Sorted(maps.Keys(m.Hosts)) {
+		fmt.Fprintf(&text, "%s %s\n", m.Hosts[name], name)
 	}
 	return text.String()
 }

@@ -22,9 +22,10 @@ import (
 
 // Spec is what makes one machine different from another.
 type Spec struct {
-	// Name is the host name. Network namespace, link and control groups are called Prefix and this.
+	// Name is the host name. Network namespace and control groups are called Prefix and this.
 	Name string
-	// Dir holds everything that the machine keeps. It is made, and belongs to the machine.
+	// Dir holds everything that the machine keeps. It is made, and belongs to the machine. It may not be in a directory
+	// whose changes the machine keeps for itself: /etc, /usr, /var/lib, /var/log, nor in /run.
 	Dir string
 	// Init is the path of the program machine/init, static.
 	Init string
@@ -39,8 +40,8 @@ type Spec struct {
 	Hosts map[string]netip.Addr
 	// SandboxImage is the image that containerd gives each Pod its namespaces with.
 	SandboxImage string
-	// Kubelet and Proxy are the paths of the kubelet and of kube-proxy.
-	Kubelet, Proxy string
+	// Programs are paths of binaries that the machine has in its PATH: kubelet and kube-proxy, which it runs, and others.
+	Programs []string
 }
 
 // Route leads to a subnet.
@@ -72,6 +73,9 @@ const (
 // Start makes a machine and returns when its containerd answers. It outlives the caller; Stop ends it.
 func Start(ctx context.Context, s Spec) (*Machine, error) {
 	m := &Machine{s}
+	if err := checkDir(s.Dir); err != nil {
+		return nil, err
+	}
 	if err := m.make(); err != nil {
 		return nil, fmt.Errorf("make machine %s: %w", s.Name, err)
 	}
@@ -95,6 +99,16 @@ func Attach(dir string) (*Machine, error) {
 		return nil, fmt.Errorf("attach to machine: %w", err)
 	}
 	return m, nil
+}
+
+// checkDir refuses a directory that a machine would not see.
+func checkDir(dir string) error {
+	for _, hidden := range append([]string{"/run", "/proc"}, overlaid...) {
+		if strings.HasPrefix(filepath.Clean(dir)+"/", hidden+"/") {
+			return fmt.Errorf("make machine in %s: choose a directory outside %s", dir, hidden)
+		}
+	}
+	return nil
 }
 
 // make writes what the machine finds when it starts for the first time.
@@ -124,6 +138,10 @@ func (m *Machine) start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, fmt.Errorf("not ready within %s", startTimeout))
 	defer cancel()
 	if err := m.plug(ctx); err != nil {
+		return err
+	}
+	// The kubelet takes long to find out that the containers of leftover groups are gone.
+	if err := removeCgroups(ctx, Prefix+m.Name); err != nil {
 		return err
 	}
 	groups, err := makeCgroups(Prefix + m.Name)
@@ -187,8 +205,9 @@ func (m *Machine) pid() (int, error) {
 	return pid, nil
 }
 
-// Command runs a program inside the machine: in its namespaces, with its files and the lab's environment. When the
-// context ends, so does the program. If the machine is down, running the command says so.
+// Command runs a program inside the machine: in its namespaces and with its files. Its environment is the caller's, but
+// kubectl and kubeadm find the node's own administrator there. When the context ends, so does the program. If the machine
+// is down, running the command says so.
 func (m *Machine) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	pid, err := m.pid()
 	enter := []string{"--target", strconv.Itoa(pid), "--mount", "--uts", "--ipc", "--net", "--pid", "--", name}
@@ -196,6 +215,8 @@ func (m *Machine) Command(ctx context.Context, name string, args ...string) *exe
 	if err != nil {
 		cmd.Err = err
 	}
+	// HOME keeps what programs leave at home off the host.
+	cmd.Env = append(os.Environ(), "HOME=/run", "KUBECONFIG=/etc/kubernetes/admin.conf")
 	// nsenter forks; the group is what has to go.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }

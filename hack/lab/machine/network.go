@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -14,8 +15,14 @@ import (
 // Prefix begins the name of every network namespace, link and control group of the lab. Nothing else is touched.
 const Prefix = "esl-"
 
-// bridge connects the machines with each other and with the host.
-const bridge = Prefix + "br"
+const (
+	// lan is a network namespace with nothing but the bridge that connects the machines with each other and the host: the
+	// host's packet filter has no say in it.
+	lan    = Prefix + "lan"
+	bridge = Prefix + "br"
+	// hostLink is the host's own link to the bridge.
+	hostLink = Prefix + "host"
+)
 
 // Network is the one that all machines are in.
 type Network struct {
@@ -24,17 +31,21 @@ type Network struct {
 	Address netip.Addr
 }
 
-// Make creates the bridge. The directory is noted on it as its owner, so that Clean of another leaves it alone.
+// Make creates the network. The directory is noted on it as its owner, so that Clean of another leaves it alone.
 func (n Network) Make(ctx context.Context, owner string) error {
-	for _, args := range [][]string{
-		{"link", "add", bridge, "type", "bridge"},
-		{"link", "set", bridge, "alias", owner},
-		{"address", "add", netip.PrefixFrom(n.Address, n.Prefix.Bits()).String(), "dev", bridge},
-		{"link", "set", bridge, "up"},
-	} {
-		if err := run(ctx, "ip", args...); err != nil {
-			return fmt.Errorf("make bridge: %w", err)
-		}
+	within := []string{"-n", lan, "link"}
+	err := runAll(ctx, "ip", [][]string{
+		{"netns", "add", lan},
+		append(within, "add", bridge, "type", "bridge"),
+		append(within, "set", bridge, "up"),
+		{"link", "add", hostLink, "type", "veth", "peer", "name", "host", "netns", lan},
+		append(within, "set", "host", "master", bridge, "up"),
+		{"link", "set", hostLink, "alias", owner},
+		{"address", "add", netip.PrefixFrom(n.Address, n.Prefix.Bits()).String(), "dev", hostLink},
+		{"link", "set", hostLink, "up"},
+	})
+	if err != nil {
+		return fmt.Errorf("make network: %w", err)
 	}
 	return nil
 }
@@ -43,15 +54,20 @@ func namespacePath(name string) string { return filepath.Join("/run/netns", Pref
 
 // plug gives the machine a new network namespace, a link in it and its routes, in place of those it had.
 func (m *Machine) plug(ctx context.Context) error {
-	if err := unplug(ctx, Prefix+m.Name); err != nil {
+	space := Prefix + m.Name
+	if err := deleteNamespaces(ctx, space); err != nil {
 		return err
 	}
-	outside, mac := Prefix+m.Name, m.mac()
-	within := []string{"-n", Prefix + m.Name}
+	// The old link goes with its namespace, but not at once.
+	if _, err := os.Stat(filepath.Join("/sys/class/net", hostLink)); err != nil {
+		return fmt.Errorf("make network: the machines' network does not exist: %w", err)
+	}
+	_ = run(ctx, "ip", "-n", lan, "link", "delete", m.Name) // It fails if there is none.
+	within := []string{"-n", space}
 	commands := [][]string{
-		{"netns", "add", Prefix + m.Name},
-		{"link", "add", outside, "type", "veth", "peer", "name", "eth0", "address", mac, "netns", Prefix + m.Name},
-		{"link", "set", outside, "master", bridge, "up"},
+		{"netns", "add", space},
+		{"link", "add", "eth0", "netns", space, "address", m.mac(), "type", "veth", "peer", "name", m.Name, "netns", lan},
+		{"-n", lan, "link", "set", m.Name, "master", bridge, "up"},
 		append(within, "address", "add", netip.PrefixFrom(m.Address, m.Network.Prefix.Bits()).String(), "dev", "eth0"),
 		append(within, "link", "set", "lo", "up"),
 		append(within, "link", "set", "eth0", "up"),
@@ -60,10 +76,8 @@ func (m *Machine) plug(ctx context.Context) error {
 	for _, r := range m.Routes {
 		commands = append(commands, append(within, "route", "add", r.To.String(), "via", r.Via.String()))
 	}
-	for _, args := range commands {
-		if err := run(ctx, "ip", args...); err != nil {
-			return fmt.Errorf("make network: %w", err)
-		}
+	if err := runAll(ctx, "ip", commands); err != nil {
+		return fmt.Errorf("make network: %w", err)
 	}
 	return nil
 }
@@ -74,57 +88,35 @@ func (m *Machine) mac() string {
 	return fmt.Sprintf("02:65:%02x:%02x:%02x:%02x", a[0], a[1], a[2], a[3])
 }
 
-// unplug removes a network namespace and its link, which share a name, if they exist.
-func unplug(ctx context.Context, name string) error {
-	spaces, err := namespaces(ctx)
+// deleteNamespaces deletes the network namespaces with a name (a pattern of path.Match), and the links in them with it.
+func deleteNamespaces(ctx context.Context, name string) error {
+	paths, err := filepath.Glob(filepath.Join("/run/netns", name))
 	if err != nil {
 		return err
 	}
-	if _, ok := spaces[name]; ok {
-		if err = run(ctx, "ip", "netns", "delete", name); err != nil {
-			return err
+	for _, path := range paths {
+		if err = run(ctx, "ip", "netns", "delete", filepath.Base(path)); err != nil {
+			return fmt.Errorf("delete network namespace: %w", err)
 		}
-	}
-	links, err := links(ctx)
-	if err != nil {
-		return err
-	}
-	if _, ok := links[name]; !ok {
-		return nil
-	}
-	// The kernel may be removing it this moment, together with its other end.
-	if err = run(ctx, "ip", "link", "delete", name); err != nil && !strings.Contains(err.Error(), "Cannot find device") {
-		return err
 	}
 	return nil
 }
 
-// namespaces returns the names of the lab's network namespaces.
-func namespaces(ctx context.Context) (map[string]struct{}, error) {
-	out, err := output(exec.CommandContext(ctx, "ip", "netns", "list"))
-	if err != nil {
-		return nil, fmt.Errorf("list network namespaces: %w", err)
+// owner is the directory that the network was made for, "" if there is none.
+func owner() string { return readLine(filepath.Join("/sys/class/net", hostLink, "ifalias")) }
+
+// deleteHostLink deletes the host's link, if the kernel has not done so with the namespace of its other end.
+func deleteHostLink(ctx context.Context) error {
+	link := filepath.Join("/sys/class/net", hostLink)
+	if _, err := os.Stat(link); err != nil {
+		return nil
 	}
-	found := map[string]struct{}{}
-	for line := range strings.Lines(string(out)) {
-		if name, _, _ := strings.Cut(strings.TrimSpace(line), " "); strings.HasPrefix(name, Prefix) {
-			found[name] = struct{}{}
+	if err := run(ctx, "ip", "link", "delete", hostLink); err != nil {
+		if _, gone := os.Stat(link); gone == nil {
+			return fmt.Errorf("delete link: %w", err)
 		}
 	}
-	return found, nil
-}
-
-// links returns the names of the lab's links and the aliases they have.
-func links(ctx context.Context) (map[string]string, error) {
-	names, err := filepath.Glob("/sys/class/net/" + Prefix + "*")
-	if err != nil {
-		return nil, err
-	}
-	found := map[string]string{}
-	for _, path := range names {
-		found[filepath.Base(path)] = readLine(filepath.Join(path, "ifalias"))
-	}
-	return found, ctx.Err()
+	return nil
 }
 
 // partition is the table of a machine's own packet filter that Partition fills.

@@ -182,6 +182,16 @@ func run(ctx context.Context, name string, args ...string) error {
 	return err
 }
 
+// runAll runs a program with one list of arguments after the other, until one fails.
+func runAll(ctx context.Context, name string, lists [][]string) error {
+	for _, args := range lists {
+		if err := run(ctx, name, args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // output runs a command; its error has what the command wrote to its standard error.
 func output(cmd *exec.Cmd) ([]byte, error) {
 	var out, complaint bytes.Buffer

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strings"
 )
@@ -41,11 +42,18 @@ func missingPackages() []string {
 
 // Check says what this host lacks to run machines.
 func Check() error {
+	if runtime.GOOS != "linux" {
+		return fmt.Errorf("machines need Linux; this is %s", runtime.GOOS)
+	}
 	if os.Geteuid() != 0 {
 		return errors.New("machines need root, for namespaces, mounts and control groups: run it as root")
 	}
 	if missing := missingPackages(); len(missing) > 0 {
 		return fmt.Errorf("machines need Debian packages that are not installed: apt-get install %s", strings.Join(missing, " "))
+	}
+	// Without it, a Pod does not reach a Service whose Pod is on the same bridge.
+	if _, err := os.Stat("/proc/sys/net/bridge"); err != nil {
+		return errors.New("machines need the kernel module br_netfilter: modprobe br_netfilter")
 	}
 	return nil
 }

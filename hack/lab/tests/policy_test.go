@@ -141,6 +141,14 @@ func rolloutRefusals() []refusal {
 	for i := range 17 {
 		windows = append(windows, fmt.Sprintf("{name: w%d, schedule: 0 2 * * 1-5, duration: 2h}", i))
 	}
+	schedule := func(name, value string) refusal {
+		return bad(name, rollout(`maintenanceWindows: [{name: a, schedule: "`+value+`", duration: 2h}]`),
+			"spec.rollout.maintenanceWindows[0].schedule", `not "`+value+`"`, "want five fields of cron")
+	}
+	zone := func(name, value string) refusal {
+		return bad(name, rollout(`maintenanceWindows: [{name: a, schedule: 0 2 * * 1-5, duration: 2h, timeZone: "`+value+`"}]`),
+			"spec.rollout.maintenanceWindows[0].timeZone", `not "`+value+`"`, "want a name of the IANA database")
+	}
 	return []refusal{
 		bad("no cooldown", rollout("cooldown: 0s"), "spec.rollout.cooldown", `not "0s"`, "want 1m to 168h"),
 		bad("a negative cooldown", rollout("cooldown: -30m"), "spec.rollout.cooldown", `not "-30m"`, "want 1m to 168h"),
@@ -160,6 +168,19 @@ func rolloutRefusals() []refusal {
 		bad("too many windows", rollout("maintenanceWindows: ["+strings.Join(windows, ", ")+"]"),
 			"spec.rollout.maintenanceWindows", "17", "at most 16"),
 		bad("no windows", rollout("maintenanceWindows: []"), "spec.rollout.maintenanceWindows", "0", "at least 1"),
+		schedule("a window with a sixth field", "0 0 2 * * 1-5"),
+		schedule("a window with four fields", "0 2 1-5 12"),
+		schedule("a window in words", "every night at two"),
+		schedule("a window by a descriptor", "@every 48h"),
+		schedule("a window with its time zone in the schedule", "TZ=Europe/Madrid 2 * * 1"),
+		schedule("a window after a space", " 0 2 * * 1-5"),
+		schedule("a window in full-width digits", "０ 2 * * 1-5"),
+		schedule("a window over two lines", "0 2 * *\n1-5"),
+		zone("a window in the zone of the host", "Local"),
+		zone("a window in a zone that is a path", "../../etc/localtime"),
+		zone("a window in a zone with a space", "Europe/San Marino"),
+		bad("a window in no zone", rollout(`maintenanceWindows: [{name: a, schedule: 0 2 * * 1-5, duration: 2h, timeZone: ""}]`),
+			"spec.rollout.maintenanceWindows[0].timeZone", `""`, "want a name of the IANA database"),
 		{
 			"a window without a schedule", rollout("maintenanceWindows: [{name: a, duration: 2h}]"),
 			[]string{"spec.rollout.maintenanceWindows[0].schedule: Required value"},
@@ -187,8 +208,7 @@ func otherRefusals() []refusal {
 	}
 }
 
-// accepted are policies that must not be refused; those with fields of later releases are stored, and the operator
-// says in their status that it does not implement them.
+// accepted are policies that must not be refused.
 var accepted = map[string]string{
 	"a mode and nothing else":                  "{mode: Observe}",
 	"an objective and nothing else":            "{objective: {maxLag: 2s}}",
@@ -205,9 +225,11 @@ var accepted = map[string]string{
 	"Services by label":                        "{services: {selector: {matchLabels: {app: web}, matchExpressions: [{key: tier, operator: NotIn, values: [test]}]}, namespaceSelector: {matchExpressions: [{key: team, operator: Exists}]}}}",
 	"every Service, said with empty selectors": "{services: {selector: {}, namespaceSelector: {}}}",
 	"guardrails":                               "{guardrails: {maxMutatingLatency: 1s, maxRejectedPercent: 1}}",
-	"windows, of a later release":              "{rollout: {maintenanceWindows: [{name: nights, schedule: 0 2 * * 1-5, duration: 2h, timeZone: Europe/Madrid}]}}",
+	"a window in a time zone":                  "{rollout: {maintenanceWindows: [{name: nights, schedule: 0 2 * * 1-5, duration: 2h, timeZone: Europe/Madrid}]}}",
 	"relaxing after a quiet time":              "{rollout: {relax: AfterQuiet}}",
-	"persistence, of a later release":          "{persistence: KubeadmConfig}",
+	"windows of many forms":                    "{rollout: {maintenanceWindows: [{name: a, schedule: '*/15 22-23,0-4 ? JAN-MAR SUN', duration: 168h}, {name: b, schedule: '5  3 1,15 * *', duration: 1m, timeZone: Etc/GMT+1}, {name: c, schedule: 0 0 * * 6, duration: 48h, timeZone: America/Argentina/Buenos_Aires}]}}",
+	"no persistence":                           "{persistence: None}",
+	"persistence in kubeadm-config":            "{persistence: KubeadmConfig}",
 	"Restore":                                  "{deletionPolicy: Restore}",
 }
 

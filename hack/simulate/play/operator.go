@@ -7,6 +7,7 @@ import (
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/controllers"
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
+	"github.com/endpointsync/endpoint-sync-operator/internal/platform"
 	"github.com/endpointsync/endpoint-sync-operator/internal/rollout"
 	"github.com/endpointsync/endpoint-sync-operator/internal/tuner"
 )
@@ -55,7 +56,7 @@ func (o *operator) situation(s *stage) controllers.Situation {
 	node.Status.ReportTime = stamp(s.cluster.Now())
 	out := controllers.Situation{
 		Policy: o.policy, InCharge: policyName, Nodes: []v1alpha1.EndpointSyncNode{node}, Synced: true, Now: now,
-		Guardrails: controllers.GuardrailsOf(v1alpha1.Guardrails{}),
+		Guardrails: controllers.GuardrailsOf(v1alpha1.Guardrails{}), Platform: platform.Finding{Platform: platform.Kubeadm, Patchable: true},
 	}
 	begin := controllers.Since(s.eyes.tracker, out)
 	out.Evidence = tuner.Evidence{

@@ -27,11 +27,12 @@ type Spec struct {
 	Overlays []Overlay
 	// Binds are directories of their own, which they are given on top of the overlays.
 	Binds []Bind
-	// Files are written, with mode 0644, when all is mounted.
+	// Files are written, with mode 0644, when all is mounted; so are symbolic Links, by what they point to.
 	Files map[string]string
+	Links map[string]string
 	// Masks are files that shadow one of the host's, such as a sysctl that belongs to the whole kernel.
 	Masks []Bind
-	// Sysctls are set when they exist; they must be such as belong to a network namespace.
+	// Sysctls are set; they must be such as belong to a network namespace.
 	Sysctls map[string]string
 	// Units are the processes that it keeps running.
 	Units []Unit

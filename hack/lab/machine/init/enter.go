@@ -27,14 +27,11 @@ func enter(s boot.Spec) error {
 	if err := mountAll(s); err != nil {
 		return err
 	}
-	for path, content := range s.Files {
-		if err := write(path, content); err != nil {
-			return err
-		}
+	if err := writeAll(s); err != nil {
+		return err
 	}
 	for name, value := range s.Sysctls {
-		err := os.WriteFile(filepath.Join("/proc/sys", strings.ReplaceAll(name, ".", "/")), []byte(value), 0)
-		if err != nil && !os.IsNotExist(err) {
+		if err := os.WriteFile(filepath.Join("/proc/sys", strings.ReplaceAll(name, ".", "/")), []byte(value), 0); err != nil {
 			return fmt.Errorf("set sysctl: %w", err)
 		}
 	}
@@ -89,13 +86,30 @@ func bind(b boot.Bind) error {
 	return nil
 }
 
-// write replaces a file, also if it is a symbolic link to one that does not exist here.
-func write(path, content string) error {
+// writeAll makes files and links, also in place of links to what does not exist here.
+func writeAll(s boot.Spec) error {
+	for path, content := range s.Files {
+		if err := remove(path); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			return fmt.Errorf("write file: %w", err)
+		}
+	}
+	for path, to := range s.Links {
+		if err := remove(path); err != nil {
+			return err
+		}
+		if err := os.Symlink(to, path); err != nil {
+			return fmt.Errorf("write link: %w", err)
+		}
+	}
+	return nil
+}
+
+func remove(path string) error {
 	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
 		return fmt.Errorf("replace file: %w", err)
-	}
-	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
-		return fmt.Errorf("write file: %w", err)
 	}
 	return nil
 }

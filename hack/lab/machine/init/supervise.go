@@ -234,6 +234,9 @@ func (v *supervisor) shutDown(children <-chan os.Signal) {
 			v.wait(children)
 		}
 	}
+	if os.Getpid() != 1 {
+		return // The rest is not this machine's.
+	}
 	_ = unix.Kill(-1, unix.SIGTERM) // It fails only if nothing is left.
 	deadline := v.clock.Now().Add(stopGrace)
 	for others() && v.clock.Now().Before(deadline) {

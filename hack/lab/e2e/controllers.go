@@ -1,0 +1,101 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	"github.com/endpointsync/endpoint-sync-operator/hack/lab/kubeadm"
+	"github.com/endpointsync/endpoint-sync-operator/hack/lab/operator"
+)
+
+// stalled is how long a kubelet stands still in the middle of a rollout.
+const stalled = time.Minute
+
+// twoControllers runs two controllers that both believe they lead through rollouts in which other things go wrong, too:
+// never may two nodes be in flight, and the leader is the last.
+func (s *scene) twoControllers(ctx context.Context) (err error) {
+	if err = s.controllerArgs(ctx, "--leader-elect=false"); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.controllerArgs(context.WithoutCancel(ctx), "--leader-elect")) }()
+	all := TwoControllers{}
+	s.result.TwoControllers = &all
+	for i, fault := range []struct {
+		what string
+		run  func(context.Context, *kubeadm.Node) error
+	}{
+		{"nothing else", func(context.Context, *kubeadm.Node) error { return nil }},
+		{"a kubelet stopped for a minute", func(ctx context.Context, n *kubeadm.Node) error { return s.stall(ctx, n, stalled) }},
+		{"a node rebooted", func(ctx context.Context, n *kubeadm.Node) error { return n.Reboot(ctx) }},
+	} {
+		s.sayf("two controllers, and %s", fault.what)
+		flags, err := s.nextFlags(ctx)
+		if err != nil {
+			return err
+		}
+		if err = s.oneRollout(ctx, flags, fault.run, &all); err != nil {
+			return fmt.Errorf("rollout %d, two controllers and %s: %w", i+1, fault.what, err)
+		}
+	}
+	if all.MostInFlight > 1 || all.LeaderNotLast > 0 {
+		return fmt.Errorf("up to %d nodes in flight, the leader not last in %d rollouts", all.MostInFlight, all.LeaderNotLast)
+	}
+	return nil
+}
+
+// oneRollout begins a rollout, lets the fault happen to the node that comes next, and waits for the end.
+func (s *scene) oneRollout(
+	ctx context.Context, flags v1alpha1.Flags, fault func(context.Context, *kubeadm.Node) error, all *TwoControllers,
+) error {
+	s.audit.reset()
+	first, err := s.begin(ctx, flags)
+	if err != nil {
+		return err
+	}
+	group, inner := errgroup.WithContext(ctx)
+	group.Go(func() error { return fault(inner, s.node(first.Name)) })
+	group.Go(func() error { return s.allRun(inner, flags, 2*rolloutTimeout) })
+	if err = group.Wait(); err != nil {
+		return err
+	}
+	begun, most := s.audit.report()
+	all.Rollouts++
+	all.MostInFlight = max(all.MostInFlight, most)
+	for i, b := range begun {
+		if b.led && i < len(begun)-1 {
+			all.LeaderNotLast++
+		}
+	}
+	s.sayf("  begun in the order %v", begun)
+	_, err = s.atRest(ctx, comeBack)
+	return err
+}
+
+// nextFlags are others than those that run.
+func (s *scene) nextFlags(ctx context.Context) (v1alpha1.Flags, error) {
+	nodes, err := s.atRest(ctx, comeBack)
+	if err != nil {
+		return v1alpha1.Flags{}, err
+	}
+	flags := nodes[0].Status.Running
+	flags.KubeAPIBurst = flags.KubeAPIBurst%800 + 1 // Below what a picky node refuses.
+	flags.KubeAPIBurst = max(flags.KubeAPIBurst, flags.KubeAPIQPS)
+	if flags == nodes[0].Status.Running {
+		flags.KubeAPIBurst++
+	}
+	return flags, nil
+}
+
+// controllerArgs replaces how the controllers elect a leader, and waits until they run that way.
+func (s *scene) controllerArgs(ctx context.Context, elect string) error {
+	patch := fmt.Sprintf(`[{"op":"replace","path":"/spec/template/spec/containers/0/args/1","value":%q}]`, elect)
+	if _, err := s.kubectl(ctx, "-n", operator.Namespace, "patch", "deployment", operator.Controller, "--type=json", "-p", patch); err != nil {
+		return err
+	}
+	return s.operatorReady(ctx)
+}

@@ -1,0 +1,290 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	"github.com/endpointsync/endpoint-sync-operator/hack/lab/observer"
+	"github.com/endpointsync/endpoint-sync-operator/hack/lab/story"
+)
+
+const (
+	// drive is for how long users open connections, 40 a second: it outlasts an incident at the defaults.
+	drive     = 76 * time.Second
+	driveRate = 40
+	// leadIn is how long all is well before the incident begins.
+	leadIn = 2 * time.Second
+	// settleTimeout bounds what has to follow from an incident that is over.
+	settleTimeout = 2 * time.Minute
+)
+
+func isThere(err error) bool { return apierrors.IsAlreadyExists(err) }
+
+// policySpec is what the platform team of this story asks for.
+func policySpec(mode v1alpha1.Mode) v1alpha1.EndpointSyncPolicySpec {
+	return v1alpha1.EndpointSyncPolicySpec{
+		Mode:      mode,
+		Objective: v1alpha1.Objective{Percentile: 99, MaxLag: v1alpha1.DurationOf(maxLag), Window: "30m", MinSamples: 300},
+		Bounds: v1alpha1.Bounds{
+			KubeAPIQPS:                     v1alpha1.QPSBound{Min: 20, Max: 300},
+			KubeAPIBurst:                   v1alpha1.BurstBound{Min: 30, Max: 1000},
+			ConcurrentEndpointSyncs:        v1alpha1.WorkersBound{Min: 5, Max: 50},
+			ConcurrentServiceEndpointSyncs: v1alpha1.WorkersBound{Min: 5, Max: 50},
+		},
+		Rollout: v1alpha1.Rollout{
+			Cooldown: "1m", MinReady: "5s", HealthTimeout: "2m",
+			RestartBudget: v1alpha1.RestartBudget{MaxRestarts: 16, Period: "1m"},
+		},
+	}
+}
+
+// applyPolicy creates the policy or gives it this spec.
+func (s *scene) applyPolicy(ctx context.Context, spec v1alpha1.EndpointSyncPolicySpec) error {
+	p := &v1alpha1.EndpointSyncPolicy{ObjectMeta: metav1.ObjectMeta{Name: policyName}, Spec: spec}
+	err := s.objects.Create(ctx, p)
+	if isThere(err) {
+		present, getErr := s.policy(ctx)
+		if getErr != nil {
+			return getErr
+		}
+		before := present.DeepCopy()
+		present.Spec = spec
+		err = s.objects.Patch(ctx, &present, client.MergeFrom(before))
+	}
+	if err != nil {
+		return fmt.Errorf("apply policy %s: %w", policyName, err)
+	}
+	return nil
+}
+
+// incidentAtTheDefaults makes the incident with nobody tuning anything, and counts what users of a Service see of it. The
+// policy observes.
+func (s *scene) incidentAtTheDefaults(ctx context.Context) error {
+	if err := s.applyPolicy(ctx, policySpec(v1alpha1.ModeObserve)); err != nil {
+		return err
+	}
+	traffic, seen, err := s.tell(ctx, "before")
+	if err != nil {
+		return err
+	}
+	s.result.Before, s.result.Story.Before = incidentOf(seen), trafficOf(traffic)
+	if err = s.describe(ctx, s.result.Before); err != nil {
+		return err
+	}
+	if traffic.FailedPercent < 10 {
+		return fmt.Errorf("%.1f %% of the connections failed at the defaults, want 10 or more: this is not the incident", traffic.FailedPercent)
+	}
+	return nil
+}
+
+// tell lets users open connections to a Deployment that is restarted while all the other Services change.
+func (s *scene) tell(ctx context.Context, window string) (traffic story.Traffic, seen observer.Result, err error) {
+	group, inner := errgroup.WithContext(ctx)
+	group.Go(func() (err error) { traffic, err = s.drive(inner); return err })
+	group.Go(func() (err error) {
+		if err = s.sleep(inner, leadIn); err != nil {
+			return err
+		}
+		if err = app(0).RolloutRestart(inner, s.kube, s.clock.Now()); err != nil {
+			return err
+		}
+		seen, err = s.incident(inner, window)
+		return err
+	})
+	if err = group.Wait(); err != nil {
+		return traffic, seen, err
+	}
+	s.sayf("%s: lag p99 %.2f s in EndpointSlices, %.2f s in Endpoints; %.2f %% of %d connections failed, in %d seconds", window,
+		seen.EndpointSlice.P99.Seconds(), seen.Endpoints.P99.Seconds(), traffic.FailedPercent, traffic.Attempts, traffic.SecondsWithFailures)
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
+	return traffic, seen, app(0).WaitRolledOut(ctx, s.kube)
+}
+
+// incident changes every Pod and returns when the observer has seen all of it published.
+func (s *scene) incident(ctx context.Context, window string) (seen observer.Result, err error) {
+	s.observer.Mark(window)
+	if _, err = s.work.Flip(ctx); err != nil {
+		return seen, err
+	}
+	if err = s.work.WaitConverged(ctx); err != nil {
+		return seen, err
+	}
+	err = s.await(ctx, settleTimeout, "the observer to have seen all of the incident", func(context.Context) error {
+		if seen, err = s.observer.Result(window); err != nil {
+			return err
+		}
+		if open := seen.EndpointSlice.Pending + seen.Endpoints.Pending; open > 0 || seen.EndpointSlice.Changes < services {
+			return fmt.Errorf("%d changes, %d open", seen.EndpointSlice.Changes, open)
+		}
+		return nil
+	})
+	return seen, err
+}
+
+// sleep lets a time pass that is part of the story, and not a wait for something.
+func (s *scene) sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-s.clock.After(d):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// drive runs the users on the first node, in its network.
+func (s *scene) drive(ctx context.Context) (t story.Traffic, err error) {
+	service, err := s.kube.CoreV1().Services(app(0).Namespace).Get(ctx, app(0).Name, metav1.GetOptions{})
+	if err != nil {
+		return t, fmt.Errorf("find the story's Service: %w", err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return t, err
+	}
+	address := net.JoinHostPort(service.Spec.ClusterIP, strconv.Itoa(int(service.Spec.Ports[0].Port)))
+	out, err := s.cluster.Nodes[0].Output(ctx, self, "story-client", "--address", address,
+		"--rate", strconv.Itoa(driveRate), "--for", drive.String())
+	if err != nil {
+		return t, fmt.Errorf("open connections to %s: %w", address, err)
+	}
+	return t, json.Unmarshal(out, &t)
+}
+
+// describe adds what the operator says of an incident.
+func (s *scene) describe(ctx context.Context, i *Incident) error {
+	p, err := s.policy(ctx)
+	if err != nil {
+		return err
+	}
+	i.ObjectiveMet = string(condition(p, v1alpha1.ConditionObjectiveMet).Status)
+	for _, row := range p.Status.Lag {
+		if row.Resource == v1alpha1.ResourceEndpointSlice && row.Direction == v1alpha1.DirectionAny {
+			i.OperatorP99 = row.P99
+		}
+	}
+	nodes, err := s.syncNodes(ctx)
+	if err != nil {
+		return err
+	}
+	for _, n := range nodes {
+		if n.Status.Leader != nil && *n.Status.Leader {
+			i.Flags = n.Status.Running.String()
+		}
+	}
+	return nil
+}
+
+// storyAfterwards is the same incident under the flags that the operator chose, and then once more with the preStop sleep
+// that measure recommends.
+func (s *scene) storyAfterwards(ctx context.Context) error {
+	recommended := make(chan recommendation, 1)
+	go func() { recommended <- s.measure(ctx) }()
+	traffic, seen, err := s.tell(ctx, "after")
+	if err != nil {
+		return err
+	}
+	s.result.After, s.result.Story.After = incidentOf(seen), trafficOf(traffic)
+	if err = s.objectiveMet(ctx); err != nil {
+		return err
+	}
+	if err = s.describe(ctx, s.result.After); err != nil {
+		return err
+	}
+	sleep := <-recommended
+	if sleep.err != nil {
+		return sleep.err
+	}
+	s.result.Story.PreStopSeconds = sleep.seconds
+	s.sayf("measure recommends a preStop sleep of %d s", sleep.seconds)
+	deploying, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
+	if err = s.deployStory(deploying, int64(sleep.seconds)); err != nil {
+		return err
+	}
+	lossless, _, err := s.tell(ctx, "afterWithPreStop")
+	if err != nil {
+		return err
+	}
+	s.result.Story.AfterWithPreStop = trafficOf(lossless)
+	return s.result.Story.check()
+}
+
+// check holds the story against what it has to show.
+func (t Story) check() error {
+	var errs []error
+	before, after, lossless := t.Before, t.After, t.AfterWithPreStop
+	if lossless.Failed > 0 || lossless.Attempts < 2900 {
+		errs = append(errs, fmt.Errorf("%d of %d connections failed with the recommended preStop sleep, want 0 of 2900 or more", lossless.Failed, lossless.Attempts))
+	}
+	if before != nil && after.FailedPercent > before.FailedPercent/8 {
+		errs = append(errs, fmt.Errorf("%.2f %% of the connections failed afterwards and %.2f %% before, want an eighth at most", after.FailedPercent, before.FailedPercent))
+	}
+	if before != nil && after.SecondsWithFailures > before.SecondsWithFailures/2 {
+		errs = append(errs, fmt.Errorf("connections failed in %d seconds afterwards and in %d before, want half at most", after.SecondsWithFailures, before.SecondsWithFailures))
+	}
+	return errors.Join(errs...)
+}
+
+// objectiveMet waits until the policy says so.
+func (s *scene) objectiveMet(ctx context.Context) error {
+	return s.await(ctx, settleTimeout, "the policy to say that its objective is met", func(ctx context.Context) error {
+		p, err := s.policy(ctx)
+		if err != nil {
+			return err
+		}
+		if c := condition(p, v1alpha1.ConditionObjectiveMet); c.Status != metav1.ConditionTrue {
+			return fmt.Errorf("%s: %s", c.Reason, c.Message)
+		}
+		return nil
+	})
+}
+
+// recommendation is the preStop sleep that measure recommends.
+type recommendation struct {
+	seconds int
+	err     error
+}
+
+// measure runs the command that people run in an incident, beside one.
+func (s *scene) measure(ctx context.Context) recommendation {
+	cmd := exec.CommandContext(ctx, s.Operator, "measure", "--kubeconfig", s.cluster.AdminKubeconfig,
+		"--for", (drive - 10*time.Second).String(), "--objective", maxLag.String(), "-o", "json")
+	log, err := os.Create(filepath.Join(s.cluster.Dir, "measure.log"))
+	if err != nil {
+		return recommendation{err: err}
+	}
+	defer func() { _ = log.Close() }()
+	cmd.Stderr = log
+	out, err := cmd.Output()
+	// Exit status 2 says that the objective was missed, which others check.
+	if exit, ok := errors.AsType[*exec.ExitError](err); err != nil && (!ok || exit.ExitCode() != 2) {
+		return recommendation{err: fmt.Errorf("run measure: %w", err)}
+	}
+	var document struct {
+		PreStop struct {
+			SleepSeconds int `json:"sleepSeconds"`
+		} `json:"preStop"`
+	}
+	if err = json.Unmarshal(out, &document); err != nil {
+		return recommendation{err: fmt.Errorf("read what measure printed: %w", err)}
+	}
+	if document.PreStop.SleepSeconds == 0 {
+		return recommendation{err: errors.New("measure recommends no preStop sleep")}
+	}
+	return recommendation{seconds: document.PreStop.SleepSeconds}
+}
