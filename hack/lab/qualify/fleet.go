@@ -72,6 +72,7 @@ type fleet struct {
 
 	contents map[string]string // hash of each node's manifest, as the last rollout left it
 	attempts int               // rollouts so far
+	stops    int               // of them that ended in a stop
 }
 
 // node is one control-plane node.

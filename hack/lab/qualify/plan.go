@@ -69,15 +69,16 @@ func (p *player) countingPairs() []pair {
 
 // writePairs are kills before and after each write that was counted, and one more for those that come only sometimes.
 func (p *player) writePairs() []pair {
-	points := map[direction][]step{}
-	for _, d := range []direction{applying, restoring} {
+	points := func(d direction) []step {
+		var steps []step
 		for n := 1; n <= len(p.result.Writes[string(d)])+1; n++ {
 			for _, when := range []moment{beforeWrite, afterWrite} {
-				points[d] = append(points[d], step{KilledController, func() fault { return killedAt(n, when) }})
+				steps = append(steps, step{KilledController, func() fault { return killedAt(n, when) }})
 			}
 		}
+		return steps
 	}
-	pairs := zip(points[applying], points[restoring])
+	pairs := zip(points(applying), points(restoring))
 	if p.Points > 0 { // Spread over all of them.
 		var some []pair
 		for i := range p.Points {

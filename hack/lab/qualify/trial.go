@@ -24,6 +24,8 @@ const (
 	// healthTimeout and minReady are the shortest that a policy may ask for.
 	healthTimeout = 45 * time.Second
 	minReady      = time.Second
+	// firstSamples is the default of minSamples, which means nothing here: nothing is measured.
+	firstSamples = 300
 	// firstQPS and firstBurst are kube-controller-manager's defaults; each rollout asks for more than the one before.
 	firstQPS, firstBurst = 20, 30
 )
@@ -80,7 +82,7 @@ func (tr *trial) rollOut(d direction, what fault) {
 		what.control = alone
 	}
 	tr.direction, tr.watchers, tr.Reached = d, map[string]*rig.Watcher{}, true
-	tr.fleet.run(tr, what.control)
+	tr.run(tr, what.control)
 	tr.order = tr.settle(tr)
 	tr.began, tr.revision = time.Now(), tr.nextRevision()
 	if tr.attempts++; d == applying {
@@ -129,6 +131,8 @@ func enforce() v1alpha1.EndpointSyncPolicySpec {
 }
 
 // begin has the rollout begin: by hand on the first node, as if the controller had just decided it, or by the policy's end.
+// After a stop the policy, which has the same name as all before, gets a higher generation than each that failed: what
+// failed is remembered by it.
 func (tr *trial) begin() {
 	tr.Helper()
 	if tr.direction == restoring {
@@ -137,6 +141,9 @@ func (tr *trial) begin() {
 	}
 	policy := enforce()
 	generation := tr.cluster.ApplyPolicy(tr, policyName, policy)
+	for ; generation <= int64(tr.stops); generation = tr.cluster.ApplyPolicy(tr, policyName, policy) {
+		policy.Objective.MinSamples = firstSamples + int32(generation)
+	}
 	tr.order[0].Instruct(tr, v1alpha1.EndpointSyncNodeSpec{
 		Revision: new(tr.revision), Action: v1alpha1.ActionApply, Flags: tr.flags,
 		PolicyName: policyName, PolicyGeneration: generation, DeletionPolicy: policy.DeletionPolicy,
@@ -273,6 +280,7 @@ func (tr *trial) conclude() {
 		}
 	}
 	if tr.Ended == endStopped {
+		tr.stops++
 		tr.checkStop()
 	}
 	tr.Seconds = seconds(time.Since(tr.began))

@@ -23,6 +23,8 @@ const (
 	breakGlass = "endpoint-sync-breakglass"
 	// settle bounds how long the API server may take to put in force what it was just given.
 	settle = time.Minute
+	// self is who the rig is to the API server.
+	self = "rig"
 	// poll is how often a condition is looked at.
 	poll = 20 * time.Millisecond
 )
@@ -44,13 +46,13 @@ func (c *Cluster) connect() error {
 		return err
 	}
 	c.Client = client
-	if c.Dynamic, err = c.as(rest.ImpersonationConfig{UserName: "rig", Groups: []string{"system:masters", breakGlass}}); err != nil {
+	if c.Dynamic, err = c.as(rest.ImpersonationConfig{UserName: self, Groups: []string{"system:masters", breakGlass}}); err != nil {
 		return err
 	}
 	c.agent, err = c.as(rest.ImpersonationConfig{
 		UserName: "system:serviceaccount:" + operator.Namespace + ":" + operator.Agent,
 		Extra: map[string][]string{
-			"authentication.kubernetes.io/node-name": {"rig"}, "authentication.kubernetes.io/pod-name": {"rig"},
+			"authentication.kubernetes.io/node-name": {self}, "authentication.kubernetes.io/pod-name": {self},
 		},
 	})
 	return err

@@ -17,7 +17,7 @@ import (
 
 const mergePatch = types.MergePatchType
 
-func applyOptions() metav1.ApplyOptions { return metav1.ApplyOptions{FieldManager: "rig", Force: true} }
+func applyOptions() metav1.ApplyOptions { return metav1.ApplyOptions{FieldManager: self, Force: true} }
 
 func groupVersion() schema.GroupVersion {
 	return schema.GroupVersion{Group: "endpointsync.io", Version: "v1alpha1"}
