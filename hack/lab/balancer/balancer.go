@@ -100,7 +100,8 @@ func (b *balancer) watch(ctx context.Context, one *backend, client *http.Client)
 		if missed++; err == nil {
 			missed = 0
 		}
-		down := missed >= missedProbes || errors.Is(err, syscall.ECONNREFUSED)
+		_, answered := errors.AsType[statusError](err) // Busy or starting; whoever is connected to it stays so.
+		down := missed >= missedProbes && !answered || errors.Is(err, syscall.ECONNREFUSED)
 		if (err == nil || down) && one.set(err == nil) {
 			_, _ = fmt.Fprintf(b.log, "%s ready: %t (%v)\n", one.address, err == nil, err)
 		}
@@ -123,10 +124,15 @@ func probe(ctx context.Context, client *http.Client, address string) error {
 	}
 	_ = response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return errors.New(response.Status)
+		return statusError(response.Status)
 	}
 	return nil
 }
+
+// statusError is an answer other than 200.
+type statusError string
+
+func (e statusError) Error() string { return string(e) }
 
 // set notes whether the backend is ready, and tells whether that is new.
 func (one *backend) set(ready bool) (changed bool) {

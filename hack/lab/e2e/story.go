@@ -26,8 +26,10 @@ const (
 	// drive is for how long users open connections, 40 a second: it outlasts an incident at the defaults.
 	drive     = 76 * time.Second
 	driveRate = 40
-	// leadIn is how long all is well before the incident begins.
+	// leadIn is how long all is well before the incident begins, and head how long that has been going on when the
+	// Deployment is restarted.
 	leadIn = 2 * time.Second
+	head   = 3 * time.Second
 	// settleTimeout bounds what has to follow from an incident that is over.
 	settleTimeout = 2 * time.Minute
 )
@@ -99,11 +101,14 @@ func (s *scene) tell(ctx context.Context, window string) (traffic story.Traffic,
 		if err = s.sleep(inner, leadIn); err != nil {
 			return err
 		}
-		if err = app(0).RolloutRestart(inner, s.kube, s.clock.Now()); err != nil {
-			return err
-		}
 		seen, err = s.incident(inner, window)
 		return err
+	})
+	group.Go(func() error {
+		if err := s.sleep(inner, leadIn+head); err != nil {
+			return err
+		}
+		return app(0).RolloutRestart(inner, s.kube, s.clock.Now())
 	})
 	if err = group.Wait(); err != nil {
 		return traffic, seen, err

@@ -18,8 +18,10 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/retry"
 	"k8s.io/utils/clock"
 )
 
@@ -262,13 +264,18 @@ func (w *Workload) writeStatus(ctx context.Context, client kubernetes.Interface,
 		{Type: corev1.ContainersReady, Status: status, LastTransitionTime: now},
 		{Type: corev1.PodReady, Status: status, LastTransitionTime: now},
 	}
-	written, err := client.CoreV1().Pods(pod.Namespace).UpdateStatus(ctx, pod, metav1.UpdateOptions{})
-	if err != nil {
+	return retry.OnError(retry.DefaultBackoff, interrupted, func() error {
+		written, err := client.CoreV1().Pods(pod.Namespace).UpdateStatus(ctx, pod, metav1.UpdateOptions{})
+		if err == nil {
+			w.pods[i] = written
+		}
 		return err
-	}
-	w.pods[i] = written
-	return nil
+	})
 }
+
+// interrupted says whether a write may be made again because its connection broke, as it does when one of several API
+// servers goes.
+func interrupted(err error) bool { return utilnet.IsProbableEOF(err) || utilnet.IsConnectionReset(err) }
 
 // each calls f for 0..n-1 with as many at once as there are writers, and stops at the first error.
 func (w *Workload) each(ctx context.Context, n int, f func(ctx context.Context, client kubernetes.Interface, i int) error) error {
