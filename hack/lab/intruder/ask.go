@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -188,9 +189,7 @@ func (r *raid) request(ctx context.Context, c call) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	for name, values := range c.as {
-		request.Header[name] = values
-	}
+	maps.Copy(request.Header, c.as)
 	request.Header.Set("Accept", "application/json")
 	request.Header.Set("Content-Type", "application/json")
 	if c.patch != "" {

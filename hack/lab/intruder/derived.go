@@ -41,8 +41,17 @@ const (
 // document is an object, or a part of one, in JSON.
 type document = map[string]any
 
-// labelled is the metadata that the raid tries to write.
-func labelled() document { return document{"labels": document{marker: "yes"}} }
+// text is a body in JSON.
+func text(format string, args ...any) json.RawMessage { return fmt.Appendf(nil, format, args...) }
+
+// parsed is the document that a text in JSON stands for.
+func parsed(format string, args ...any) document {
+	var d document
+	if err := json.Unmarshal(text(format, args...), &d); err != nil {
+		panic(err) // All texts are in this package.
+	}
+	return d
+}
 
 // namespaces are where the raid looks: that of the control plane, that of the operator, and any other.
 func namespaces() []string {
@@ -143,12 +152,12 @@ func (r *raid) verbs(s resource, namespace string) []call {
 	calls := append([]call{{method: http.MethodGet, path: item}}, r.writes(item, s.object(namespace, name), dryRun)...)
 	calls = append(calls, call{method: http.MethodDelete, path: with(item, dryRun)})
 	if strings.Contains(s.Name, "/") {
-		return append(calls, call{method: http.MethodPost, path: with(item, dryRun), body: fixed(s.object(namespace, name))})
+		return append(calls, post(with(item, dryRun), s.object(namespace, name)))
 	}
 	return append(calls,
 		call{method: http.MethodGet, path: collection},
 		call{method: http.MethodGet, path: with(collection, briefly)},
-		call{method: http.MethodPost, path: with(collection, dryRun), body: fixed(s.fresh(namespace))},
+		post(with(collection, dryRun), s.fresh(namespace)),
 		call{method: http.MethodDelete, path: with(collection, dryRun)},
 	)
 }
@@ -168,12 +177,13 @@ func (s resource) object(namespace, name string) document {
 	if s.Version != "" { // A subresource may be of another kind's group: Scale, TokenRequest.
 		version = schema.GroupVersion{Group: s.Group, Version: s.Version}
 	}
-	metadata := labelled()
-	metadata["name"] = name
-	if namespace != "" {
-		metadata["namespace"] = namespace
-	}
-	return document{"apiVersion": version.String(), "kind": s.Kind, "metadata": metadata}
+	var object unstructured.Unstructured
+	object.SetAPIVersion(version.String())
+	object.SetKind(s.Kind)
+	object.SetName(name)
+	object.SetNamespace(namespace)
+	object.SetLabels(map[string]string{marker: "yes"})
+	return object.Object
 }
 
 // fresh is an object to create. Where RBAC may let a call pass, it must fit the schema, too.
@@ -181,25 +191,27 @@ func (s resource) fresh(namespace string) document {
 	object := s.object(namespace, marker+"-new")
 	switch {
 	case s.ours() && s.Name == "endpointsyncnodes":
-		object["spec"] = document{"revision": 0}
+		layOver(object, parsed(`{"spec":{"revision":0}}`))
 	case s.ours() && s.Name == "endpointsyncpolicies":
-		object["spec"] = document{"mode": v1alpha1.ModeObserve}
+		layOver(object, parsed(`{"spec":{"mode":"Observe"}}`))
 	}
 	return object
 }
 
 // writes are an update and the four patches of an object, each of which gives it a label.
 func (r *raid) writes(path string, object document, query string) []call {
-	label := document{"metadata": labelled()}
+	label := parsed(`{"metadata":{"labels":{%q:"yes"}}}`, marker)
 	return []call{
 		{method: http.MethodPut, path: with(path, query), body: r.present(path, object, label)},
 		patch(merge, with(path, query), label),
 		patch(strategic, with(path, query), label),
-		patch(jsonPatch, with(path, query), []any{
-			document{"op": "add", "path": "/metadata/labels", "value": document{marker: "yes"}},
-		}),
+		patch(jsonPatch, with(path, query), text(`[{"op":"add","path":"/metadata/labels","value":{%q:"yes"}}]`, marker)),
 		patch(apply, with(path, forcibly, query), object),
 	}
+}
+
+func post(path string, body any) call {
+	return call{method: http.MethodPost, path: path, body: fixed(body)}
 }
 
 func patch(kind, path string, body any) call {

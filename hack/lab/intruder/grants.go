@@ -89,7 +89,7 @@ func attributesOf(method string, target *url.URL) attributes {
 		return attributes{verb: strings.ToLower(method), url: target.Path}
 	}
 	a := attributes{group: group}
-	if parts[0] == "namespaces" && len(parts) > 2 && parts[2] != "status" && parts[2] != "finalize" {
+	if parts[0] == "namespaces" && len(parts) > 2 && !slices.Contains([]string{"status", "finalize"}, parts[2]) {
 		a.namespace, parts = parts[1], parts[2:]
 	}
 	a.resource = parts[0]
@@ -103,7 +103,7 @@ func attributesOf(method string, target *url.URL) attributes {
 	return a
 }
 
-func verbOf(method string, collection, watch bool) string { //nolint:revive // Facts of the call, no modes.
+func verbOf(method string, collection, watch bool) string {
 	switch {
 	case method == http.MethodGet && watch:
 		return "watch"

@@ -158,10 +158,7 @@ func newRaid(o Options) (*raid, error) {
 // whoAmI makes sure that the token is a live one of an agent: refusals of any other would prove nothing.
 func (r *raid) whoAmI(ctx context.Context) (authenticationv1.UserInfo, error) {
 	var review authenticationv1.SelfSubjectReview
-	if err := r.askInto(ctx, call{
-		method: http.MethodPost, path: "/apis/authentication.k8s.io/v1/selfsubjectreviews",
-		body: fixed(map[string]any{"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}),
-	}, &review); err != nil {
+	if err := r.askInto(ctx, whoami(), &review); err != nil {
 		return authenticationv1.UserInfo{}, fmt.Errorf("ask whose token this is: %w", err)
 	}
 	me := review.Status.UserInfo

@@ -1,11 +1,12 @@
 package intruder
 
 import (
+	"encoding/json"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
 
-	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -43,18 +44,17 @@ func (r *raid) reports() []call {
 	var calls []call
 	for _, name := range append(slices.Clone(r.Others), r.Node) {
 		status := nodes + "/" + name + "/status"
-		forged := document{"status": document{"phase": v1alpha1.PhaseIdle, "healthy": false}}
-		full := r.served[nodesKey].object("", name)
+		full, forged := r.served[nodesKey].object("", name), parsed(`{"status":{"phase":"Idle","healthy":false}}`)
 		forgedFull := maps.Clone(full)
 		layOver(forgedFull, forged)
 		calls = append(calls,
 			called("forge it", call{method: http.MethodPut, path: with(status, dryRun), body: r.present(status, forgedFull, forged)}),
 			called("forge it", patch(merge, with(status, dryRun), forged)),
-			called("forge it", patch(jsonPatch, with(status, dryRun), []any{document{"op": "add", "path": "/status", "value": forged["status"]}})),
+			called("forge it", patch(jsonPatch, with(status, dryRun), text(`[{"op":"add","path":"/status","value":{"phase":"Idle"}}]`))),
 			called("forge it", patch(apply, with(status, forcibly, dryRun), forgedFull)),
 			called("as it is", call{method: http.MethodPut, path: status, body: r.present(status, full, nil)}),
-			called("as it is", patch(merge, status, document{})),
-			called("as it is", patch(jsonPatch, status, []any{})),
+			called("as it is", patch(merge, status, text("{}"))),
+			called("as it is", patch(jsonPatch, status, text("[]"))),
 		)
 	}
 	return calls
@@ -63,17 +63,16 @@ func (r *raid) reports() []call {
 // instructions are for the controller alone to write, those of the agent's own node, too.
 func (r *raid) instructions() []call {
 	own := nodes + "/" + r.Node
-	instruct := document{"spec": document{"revision": 1 << 40, "action": "Restore"}}
-	full := r.served[nodesKey].object("", r.Node)
+	full, instruct := r.served[nodesKey].object("", r.Node), parsed(`{"spec":{"revision":1000000,"action":"Restore"}}`)
 	layOver(full, instruct)
 	return []call{
 		called("restore", call{method: http.MethodPut, path: with(own, dryRun), body: r.present(own, full, instruct)}),
 		called("restore", patch(merge, with(own, dryRun), instruct)),
-		called("restore", patch(jsonPatch, with(own, dryRun), []any{document{"op": "add", "path": "/spec/revision", "value": 1 << 40}})),
+		called("restore", patch(jsonPatch, with(own, dryRun), text(`[{"op":"add","path":"/spec/revision","value":1000000}]`))),
 		called("restore", patch(apply, with(own, forcibly, dryRun), full)),
-		called("a finalizer", patch(merge, with(own, dryRun), document{"metadata": document{"finalizers": []string{"endpointsync.io/" + marker}}})),
+		called("a finalizer", patch(merge, with(own, dryRun), text(`{"metadata":{"finalizers":["endpointsync.io/%s"]}}`, marker))),
 		{method: http.MethodDelete, path: with(own, dryRun)},
-		called("again", call{method: http.MethodPost, path: with(nodes, dryRun), body: fixed(full)}),
+		called("again", post(with(nodes, dryRun), full)),
 		called("a new one", patch(apply, with(nodes+"/"+marker+"-new", forcibly, dryRun), r.served[nodesKey].fresh(""))),
 	}
 }
@@ -86,8 +85,7 @@ func tokens() []call {
 		system + "/serviceaccounts/default", system + "/serviceaccounts/clusterrole-aggregation-controller",
 		system + "/serviceaccounts/generic-garbage-collector", system + "/serviceaccounts/namespace-controller",
 	} {
-		request := document{"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": document{"expirationSeconds": 600}}
-		calls = append(calls, call{method: http.MethodPost, path: account + "/token", body: fixed(request)})
+		calls = append(calls, post(account+"/token", text(`{"apiVersion":"authentication.k8s.io/v1","kind":"TokenRequest","spec":{"expirationSeconds":600}}`)))
 	}
 	return calls
 }
@@ -111,31 +109,24 @@ func (r *raid) pods() []call {
 			call{method: http.MethodPost, path: pod + "/attach?stdout=true"},
 			call{method: http.MethodPost, path: pod + "/portforward?ports=10257"},
 			call{method: http.MethodGet, path: pod + "/proxy/metrics"},
-			patch(strategic, with(pod+"/ephemeralcontainers", dryRun), document{
-				"spec": document{"ephemeralContainers": []any{document{"name": marker, "image": marker}}},
-			}),
-			call{method: http.MethodPost, path: with(pod+"/eviction", dryRun), body: fixed(document{
-				"apiVersion": "policy/v1", "kind": "Eviction", "metadata": document{"name": marker},
-			})},
+			patch(strategic, with(pod+"/ephemeralcontainers", dryRun), text(`{"spec":{"ephemeralContainers":[{"name":"c","image":"c"}]}}`)),
+			post(with(pod+"/eviction", dryRun), text(`{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"name":"pod"}}`)),
 			call{method: http.MethodDelete, path: with(pod, dryRun, "gracePeriodSeconds=0")},
 		)
 	}
-	root := document{
-		"apiVersion": "v1", "kind": "Pod", "metadata": document{"name": marker, "namespace": operator.Namespace},
-		"spec": document{
-			"nodeName": r.Others[0], "hostPID": true, "hostNetwork": true, "serviceAccountName": operator.Controller,
-			"containers": []any{document{
-				"name": "c", "image": marker, "securityContext": document{"privileged": true},
-				"volumeMounts": []any{document{"name": "host", "mountPath": "/host"}},
-			}},
-			"volumes": []any{document{"name": "host", "hostPath": document{"path": "/"}}},
-		},
-	}
 	return append(calls,
-		called("with the host in hand", call{method: http.MethodPost, path: with(home+"/pods", dryRun), body: fixed(root)}),
-		call{method: http.MethodPost, path: with(home+"/pods/"+marker+"/binding", dryRun), body: fixed(document{
-			"apiVersion": "v1", "kind": "Binding", "metadata": document{"name": marker}, "target": document{"kind": "Node", "name": r.Others[0]},
-		})},
+		called("with the host in hand", post(with(home+"/pods", dryRun), text(`{
+			"apiVersion": "v1", "kind": "Pod", "metadata": {"name": %q},
+			"spec": {
+				"nodeName": %q, "serviceAccountName": %q, "hostPID": true, "hostNetwork": true,
+				"containers": [{
+					"name": "c", "image": "c", "securityContext": {"privileged": true}, "volumeMounts": [{"name": "host", "mountPath": "/host"}]
+				}],
+				"volumes": [{"name": "host", "hostPath": {"path": "/"}}]
+			}
+		}`, marker, r.Others[0], operator.Controller))),
+		post(with(home+"/pods/"+marker+"/binding", dryRun), text(
+			`{"apiVersion":"v1","kind":"Binding","metadata":{"name":%q},"target":{"kind":"Node","name":%q}}`, marker, r.Others[0])),
 	)
 }
 
@@ -150,12 +141,12 @@ func (r *raid) machines() []call {
 			call{method: http.MethodGet, path: node + "/proxy/configz"},
 			call{method: http.MethodGet, path: node + "/proxy/logs/"},
 			call{method: http.MethodPost, path: node + "/proxy/run/kube-system/etcd-" + name + "/etcd?cmd=true"},
-			called("no control plane", patch(strategic, with(node, dryRun), document{"metadata": document{"labels": document{"node-role.kubernetes.io/control-plane": nil}}})),
-			called("cordon", patch(strategic, with(node, dryRun), document{"spec": document{"unschedulable": true}})),
-			patch(strategic, with(node+"/status", dryRun), document{"status": document{"conditions": []any{document{"type": "Ready", "status": "False"}}}}),
+			called("no control plane", patch(strategic, with(node, dryRun), text(`{"metadata":{"labels":{"node-role.kubernetes.io/control-plane":null}}}`))),
+			called("cordon", patch(strategic, with(node, dryRun), text(`{"spec":{"unschedulable":true}}`))),
+			patch(strategic, with(node+"/status", dryRun), text(`{"status":{"conditions":[{"type":"Ready","status":"False"}]}}`)),
 			call{method: http.MethodDelete, path: with(node, dryRun)},
 			call{method: http.MethodGet, path: leases + "kube-node-lease/leases/" + name},
-			patch(merge, with(leases+"kube-node-lease/leases/"+name, dryRun), document{"spec": document{"renewTime": nil}}),
+			patch(merge, with(leases+"kube-node-lease/leases/"+name, dryRun), text(`{"spec":{"renewTime":null}}`)),
 		)
 	}
 	return calls
@@ -164,16 +155,16 @@ func (r *raid) machines() []call {
 // secrets, and what the control plane's own configuration lies in.
 func secrets() []call {
 	calls := []call{
-		called("the controller's token", call{method: http.MethodPost, path: with(home+"/secrets", dryRun), body: fixed(document{
+		called("the controller's token", post(with(home+"/secrets", dryRun), text(`{
 			"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
-			"metadata": document{"name": marker, "annotations": document{"kubernetes.io/service-account.name": operator.Controller}},
-		})}),
+			"metadata": {"name": %q, "annotations": {"kubernetes.io/service-account.name": %q}}
+		}`, marker, operator.Controller))),
 		{method: http.MethodGet, path: system + "/secrets?fieldSelector=type%3Dbootstrap.kubernetes.io/token"},
 		{method: http.MethodGet, path: core + "/watch/secrets?timeoutSeconds=1"},
-		called("a client certificate", call{method: http.MethodPost, path: with(signing, dryRun), body: fixed(document{
-			"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "metadata": document{"name": marker},
-			"spec": document{"request": "", "signerName": "kubernetes.io/kube-apiserver-client", "usages": []string{"client auth"}},
-		})}),
+		called("a client certificate", post(with(signing, dryRun), text(`{
+			"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "metadata": {"name": %q},
+			"spec": {"request": "", "signerName": "kubernetes.io/kube-apiserver-client", "usages": ["client auth"]}
+		}`, marker))),
 	}
 	for _, path := range []string{
 		system + "/secrets/kubeadm-certs", system + "/configmaps/kubeadm-config", system + "/configmaps/extension-apiserver-authentication",
@@ -184,10 +175,8 @@ func secrets() []call {
 	} {
 		calls = append(calls,
 			call{method: http.MethodGet, path: path},
-			called("take it over", patch(merge, with(path, dryRun), document{
-				"data": document{"ClusterConfiguration": ""}, "spec": document{"holderIdentity": marker},
-			})),
-			call{method: http.MethodPut, path: with(path, dryRun), body: fixed(document{"metadata": labelled()})},
+			called("take it over", patch(merge, with(path, dryRun), text(`{"data":{"ClusterConfiguration":""},"spec":{"holderIdentity":%q}}`, marker))),
+			call{method: http.MethodPut, path: with(path, dryRun), body: fixed(text("{}"))},
 			call{method: http.MethodDelete, path: with(path, dryRun)},
 		)
 	}
@@ -196,20 +185,18 @@ func secrets() []call {
 
 // permissions to be given to oneself: escalate and bind.
 func permissions() []call {
-	me := []any{document{"kind": "ServiceAccount", "name": operator.Agent, "namespace": operator.Namespace}}
-	everything := []any{document{"apiGroups": []string{"*"}, "resources": []string{"*"}, "verbs": []string{"*"}}}
-	bind := func(kind, role string) document {
-		return document{
-			"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": document{"name": marker},
-			"roleRef":  document{"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
-			"subjects": me,
-		}
+	me := fmt.Sprintf(`[{"kind":"ServiceAccount","name":%q,"namespace":%q}]`, operator.Agent, operator.Namespace)
+	bind := func(kind, role string) json.RawMessage {
+		return text(`{
+			"apiVersion": "rbac.authorization.k8s.io/v1", "kind": %q, "metadata": {"name": %q}, "subjects": %s,
+			"roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": %q}
+		}`, kind, marker, me, role)
 	}
 	var calls []call
 	for _, role := range []string{"cluster-admin", "admin", "endpoint-sync-admin", operator.Controller} {
 		calls = append(calls,
-			called("bind "+role, call{method: http.MethodPost, path: with(rbac+"/clusterrolebindings", dryRun), body: fixed(bind("ClusterRoleBinding", role))}),
-			called("bind "+role, call{method: http.MethodPost, path: with(rbac+"/namespaces/kube-system/rolebindings", dryRun), body: fixed(bind("RoleBinding", role))}),
+			called("bind "+role, post(with(rbac+"/clusterrolebindings", dryRun), bind("ClusterRoleBinding", role))),
+			called("bind "+role, post(with(rbac+"/namespaces/kube-system/rolebindings", dryRun), bind("RoleBinding", role))),
 		)
 	}
 	for _, role := range []string{
@@ -217,7 +204,7 @@ func permissions() []call {
 		rbac + "/clusterroles/system:discovery", rbac + "/namespaces/kube-system/roles/" + operator.Agent,
 	} {
 		calls = append(calls,
-			called("everything", patch(merge, with(role, dryRun), document{"rules": everything})),
+			called("everything", patch(merge, with(role, dryRun), text(`{"rules":[{"apiGroups":["*"],"resources":["*"],"verbs":["*"]}]}`))),
 			call{method: http.MethodDelete, path: with(role, dryRun)},
 		)
 	}
@@ -226,7 +213,7 @@ func permissions() []call {
 		rbac + "/namespaces/kube-system/rolebindings/" + operator.Agent, rbac + "/namespaces/endpoint-sync-system/rolebindings/" + operator.Controller,
 	} {
 		calls = append(calls,
-			called("to me", patch(merge, with(binding, dryRun), document{"subjects": me})),
+			called("to me", patch(merge, with(binding, dryRun), text(`{"subjects":%s}`, me))),
 			call{method: http.MethodDelete, path: with(binding, dryRun)},
 		)
 	}
@@ -241,17 +228,17 @@ func defences() []call {
 		calls = append(calls,
 			call{method: http.MethodDelete, path: with(definition, dryRun)},
 			call{method: http.MethodDelete, path: with(binding, dryRun)},
-			patch(merge, with(definition, dryRun), document{"spec": document{"failurePolicy": "Ignore"}}),
-			patch(jsonPatch, with(definition, dryRun), []any{document{"op": "replace", "path": "/spec/validations/0/expression", "value": "true"}}),
-			patch(merge, with(binding, dryRun), document{"spec": document{"validationActions": []string{"Audit"}}}),
+			patch(merge, with(definition, dryRun), text(`{"spec":{"failurePolicy":"Ignore"}}`)),
+			patch(jsonPatch, with(definition, dryRun), text(`[{"op":"replace","path":"/spec/validations/0/expression","value":"true"}]`)),
+			patch(merge, with(binding, dryRun), text(`{"spec":{"validationActions":["Audit"]}}`)),
 		)
 	}
 	for _, kind := range []string{"endpointsyncnodes", "endpointsyncpolicies"} {
 		definition := "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/" + kind + ".endpointsync.io"
 		calls = append(calls,
 			call{method: http.MethodDelete, path: with(definition, dryRun)},
-			patch(merge, with(definition, dryRun), document{"spec": document{"preserveUnknownFields": true}}),
-			patch(merge, with(definition+"/status", dryRun), document{"status": document{"storedVersions": []string{}}}),
+			patch(merge, with(definition, dryRun), text(`{"spec":{"preserveUnknownFields":true}}`)),
+			patch(merge, with(definition+"/status", dryRun), text(`{"status":{"storedVersions":[]}}`)),
 		)
 	}
 	return calls
@@ -259,21 +246,21 @@ func defences() []call {
 
 // takeOver are ways to stand in the path of everybody's requests, or to change the operator itself.
 func takeOver() []call {
-	hook := func(kind string) document {
-		return document{"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": document{"name": marker}, "webhooks": []any{}}
+	hook := func(kind string) json.RawMessage {
+		return text(`{"apiVersion":"admissionregistration.k8s.io/v1","kind":%q,"metadata":{"name":%q},"webhooks":[]}`, kind, marker)
 	}
-	image := document{"spec": document{"template": document{"spec": document{"containers": []any{document{"name": "agent", "image": marker}}}}}}
+	image := text(`{"spec":{"template":{"spec":{"containers":[{"name":"agent","image":"c"}]}}}}`)
 	return []call{
-		called("a hook", call{method: http.MethodPost, path: with(admitting+"/mutatingwebhookconfigurations", dryRun), body: fixed(hook("MutatingWebhookConfiguration"))}),
-		called("a hook", call{method: http.MethodPost, path: with(admitting+"/validatingwebhookconfigurations", dryRun), body: fixed(hook("ValidatingWebhookConfiguration"))}),
-		patch(merge, with("/apis/apiregistration.k8s.io/v1/apiservices/v1alpha1.endpointsync.io", dryRun), document{"spec": document{"insecureSkipTLSVerify": true}}),
+		called("a hook", post(with(admitting+"/mutatingwebhookconfigurations", dryRun), hook("MutatingWebhookConfiguration"))),
+		called("a hook", post(with(admitting+"/validatingwebhookconfigurations", dryRun), hook("ValidatingWebhookConfiguration"))),
+		patch(merge, with("/apis/apiregistration.k8s.io/v1/apiservices/v1alpha1.endpointsync.io", dryRun), text(`{"spec":{"insecureSkipTLSVerify":true}}`)),
 		{method: http.MethodDelete, path: with("/apis/apiregistration.k8s.io/v1/apiservices/v1alpha1.endpointsync.io", dryRun)},
 		{method: http.MethodDelete, path: with(home, dryRun)},
 		{method: http.MethodDelete, path: with(system, dryRun)},
-		patch(merge, with(home, dryRun), document{"metadata": document{"labels": document{"pod-security.kubernetes.io/enforce": nil}}}),
+		patch(merge, with(home, dryRun), text(`{"metadata":{"labels":{"pod-security.kubernetes.io/enforce":null}}}`)),
 		patch(strategic, with(apps+"/daemonsets/"+operator.Agent, dryRun), image),
 		patch(strategic, with(apps+"/deployments/"+operator.Controller, dryRun), image),
-		patch(merge, with(apps+"/deployments/"+operator.Controller+"/scale", dryRun), document{"spec": document{"replicas": 0}}),
+		patch(merge, with(apps+"/deployments/"+operator.Controller+"/scale", dryRun), text(`{"spec":{"replicas":0}}`)),
 		{method: http.MethodDelete, path: with(apps+"/daemonsets/"+operator.Agent, dryRun)},
 		{method: http.MethodDelete, path: with(apps+"/deployments/"+operator.Controller, dryRun)},
 	}
@@ -296,9 +283,14 @@ func (r *raid) disguises() []call {
 		{authenticationv1.ImpersonateUserHeader: {r.me.Username}, authenticationv1.ImpersonateUIDHeader: {r.me.UID}},
 		{authenticationv1.ImpersonateUserHeader: {r.me.Username}, authenticationv1.ImpersonateUserExtraHeaderPrefix + "Authentication.kubernetes.io%2fnode-Name": {r.Others[0]}},
 	} {
-		calls = append(calls, call{method: http.MethodPost, path: reviews, as: disguise, body: fixed(document{
-			"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview",
-		})})
+		c := whoami()
+		c.as = disguise
+		calls = append(calls, c)
 	}
 	return calls
+}
+
+// whoami asks the API server who it takes the caller for.
+func whoami() call {
+	return post(reviews, text(`{"apiVersion":"authentication.k8s.io/v1","kind":"SelfSubjectReview"}`))
 }

@@ -90,7 +90,7 @@ func (r *raid) onMade() []call {
 		calls = append(calls,
 			call{method: http.MethodDelete, path: item},
 			call{method: http.MethodDelete, path: with(collection, "labelSelector="+marker)},
-			call{method: http.MethodPost, path: collection, body: fixed(t.resource.fresh(t.namespace))},
+			post(collection, t.resource.fresh(t.namespace)),
 		)
 	}
 	return calls
@@ -134,13 +134,13 @@ func (r *raid) smuggle(ctx context.Context, result *Result) error {
 		return nil
 	}
 	status := nodes + "/" + r.Node + "/status"
-	cargo := document{
-		"metadata": document{
-			"labels": document{marker: "yes"}, "annotations": document{marker: "yes"}, "finalizers": []any{"endpointsync.io/" + marker},
-			"ownerReferences": []any{document{"apiVersion": "v1", "kind": "ConfigMap", "name": marker, "uid": marker}},
+	cargo := parsed(`{
+		"metadata": {
+			"labels": {%[1]q: "yes"}, "annotations": {%[1]q: "yes"}, "finalizers": ["endpointsync.io/%[1]s"],
+			"ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": %[1]q, "uid": %[1]q}]
 		},
-		"spec": document{"policyName": marker},
-	}
+		"spec": {"policyName": %[1]q}
+	}`, marker)
 	full := r.served[nodesKey].object("", r.Node)
 	layOver(full, cargo)
 	for _, c := range []call{

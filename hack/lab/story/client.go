@@ -144,7 +144,10 @@ type tally struct {
 }
 
 func newTally(start time.Time, length time.Duration) *tally {
-	t := &tally{so: Traffic{Start: start, Failures: map[Failure]int{}, Examples: map[Failure]string{}}}
+	t := &tally{so: Traffic{
+		Start: start, Examples: make(map[Failure]string),
+		Failures: map[Failure]int{FailureRefused: 0, FailureTimeout: 0, FailureReset: 0, FailureOther: 0},
+	}}
 	for i := range int((length + time.Second - 1) / time.Second) {
 		t.seconds = append(t.seconds, Second{Second: i})
 	}

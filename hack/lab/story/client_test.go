@@ -154,7 +154,7 @@ func TestFailuresAreToldApart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[Failure]int{FailureReset: each, FailureTimeout: each, FailureOther: each}
+	want := map[Failure]int{FailureRefused: 0, FailureReset: each, FailureTimeout: each, FailureOther: each}
 	if diff := cmp.Diff(want, got.Failures); diff != "" {
 		t.Errorf("Failures (-want +got):\n%s\nfor example %v", diff, got.Examples)
 	}

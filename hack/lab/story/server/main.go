@@ -27,9 +27,12 @@ const answer = "ok\n"
 func main() { os.Exit(run()) }
 
 func run() int {
-	address := flag.String("address", ":8080", "where to listen")
-	linger := flag.Duration("linger", 0, "for how long to go on after SIGTERM")
-	flag.Parse()
+	flags := flag.NewFlagSet("server", flag.ContinueOnError)
+	address := flags.String("address", ":8080", "where to listen")
+	linger := flags.Duration("linger", 0, "for how long to go on after SIGTERM")
+	if err := flags.Parse(os.Args[1:]); err != nil {
+		return 2 // The flag set has said why.
+	}
 	terminated, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	if err := serve(terminated, *address, *linger); err != nil {
