@@ -77,7 +77,7 @@ func TestPlan(t *testing.T) {
 		restarts int
 	}{
 		"Enforce starts on the node":        {v1alpha1.ModeEnforce, nil, []string{"cp-1"}, "Start", v1alpha1.ReasonRolloutStarted, "", 1},
-		"Enforce with three is for later":   {v1alpha1.ModeEnforce, nil, []string{"cp-1", "cp-2", "cp-3"}, "Hold", v1alpha1.ReasonNotImplemented, v1alpha1.ReasonNotImplemented, 0},
+		"Enforce goes over three nodes":     {v1alpha1.ModeEnforce, nil, []string{"cp-1", "cp-2", "cp-3"}, "Start", v1alpha1.ReasonRolloutStarted, "", 3},
 		"Enforce without agents is stalled": {v1alpha1.ModeEnforce, nil, nil, "Hold", v1alpha1.ReasonNoControlPlaneNodes, v1alpha1.ReasonNoControlPlaneNodes, 0},
 		"Recommend recommends":              {v1alpha1.ModeRecommend, nil, []string{"cp-1"}, "Hold", v1alpha1.ReasonRecommended, "", 0},
 		"Observe shows the setting in view": {v1alpha1.ModeObserve, nil, []string{"cp-1"}, "Hold", v1alpha1.ReasonObserving, "", 0},
@@ -101,8 +101,10 @@ func TestPlan(t *testing.T) {
 					tt.change(p)
 				}
 				objects := []client.Object{p}
-				for _, n := range tt.nodes {
-					objects = append(objects, reporting(n))
+				for i, name := range tt.nodes {
+					n := reporting(name)
+					n.Status.Leader = new(i == 0)
+					objects = append(objects, n)
 				}
 				got, err := plannedDocument(t, planOptions{length: time.Minute}, objects...)
 				if err != nil {

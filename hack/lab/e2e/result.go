@@ -30,7 +30,9 @@ type Result struct {
 
 	Before *Incident `json:"before,omitempty"`
 	After  *Incident `json:"after,omitempty"`
-	Story  Story     `json:"story"`
+	// PredictedLag is what the operator expected of the flags that it rolled out.
+	PredictedLag string `json:"predictedLag,omitempty"`
+	Story        Story  `json:"story"`
 
 	// RollbackSeconds are from a manifest with flags that kube-controller-manager refuses until the old one runs healthy.
 	RollbackSeconds []float64 `json:"rollbackSeconds,omitempty"`
@@ -49,7 +51,6 @@ type Incident struct {
 	EndpointsP99     float64 `json:"endpointsP99Seconds"`
 	ObjectiveMet     string  `json:"objectiveMet"`
 	OperatorP99      string  `json:"operatorP99,omitempty"`
-	PredictedLag     string  `json:"predictedLag,omitempty"`
 }
 
 // Story is what users of a Service saw of a rollout of its Pods beside the incident.

@@ -52,7 +52,7 @@ func (s *scene) rollOut(ctx context.Context) error {
 		return err
 	}
 	entry := p.Status.History[0]
-	s.result.Before.PredictedLag = string(entry.PredictedLag)
+	s.result.PredictedLag = string(entry.PredictedLag)
 	s.sayf("rolled out %s for %s, predicted %s, over %v; %s without a leader (the operator says %s)", entry.To, entry.Bottleneck,
 		entry.PredictedLag, handOver.order, handOver.longest.Round(100*time.Millisecond), entry.HandOver)
 	return nil
