@@ -18,7 +18,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/retry"
@@ -274,8 +273,11 @@ func (w *Workload) writeStatus(ctx context.Context, client kubernetes.Interface,
 }
 
 // interrupted says whether a write may be made again because its connection broke, as it does when one of several API
-// servers goes.
-func interrupted(err error) bool { return utilnet.IsProbableEOF(err) || utilnet.IsConnectionReset(err) }
+// servers goes: whatever is no answer of the API server.
+func interrupted(err error) bool {
+	_, answered := errors.AsType[apierrors.APIStatus](err)
+	return !answered || apierrors.IsInternalError(err)
+}
 
 // each calls f for 0..n-1 with as many at once as there are writers, and stops at the first error.
 func (w *Workload) each(ctx context.Context, n int, f func(ctx context.Context, client kubernetes.Interface, i int) error) error {
