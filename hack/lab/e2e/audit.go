@@ -6,14 +6,13 @@ import (
 	"sync"
 	"time"
 
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/dynamic/dynamicinformer"
 	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
-
-	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 )
 
 // audit follows all EndpointSyncNodes by a watch of its own, and notes in which order nodes were begun and how many were

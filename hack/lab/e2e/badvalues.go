@@ -12,9 +12,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/controlplane"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/image"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/kubeadm"

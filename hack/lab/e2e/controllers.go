@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/kubeadm"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/operator"
 )

@@ -5,10 +5,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"golang.org/x/sync/errgroup"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-
-	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 )
 
 const (

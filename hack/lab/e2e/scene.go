@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -19,7 +20,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
-	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/controlplane"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/kubeadm"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/observer"

@@ -12,12 +12,12 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/observer"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/story"
 )

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/intruder"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/kubeadm"
 )

@@ -8,10 +8,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
-	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/controlplane"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/kubeadm"
 )

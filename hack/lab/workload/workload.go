@@ -275,7 +275,7 @@ func (w *Workload) writeStatus(ctx context.Context, client kubernetes.Interface,
 // interrupted says whether a write may be made again because its connection broke, as it does when one of several API
 // servers goes: whatever is no answer of the API server.
 func interrupted(err error) bool {
-	_, answered := errors.AsType[apierrors.APIStatus](err)
+	_, answered := errors.AsType[*apierrors.StatusError](err)
 	return !answered || apierrors.IsInternalError(err)
 }
 
