@@ -110,7 +110,8 @@ func (r *PolicyReconciler) instruct(
 	if anyInFlight(rolloutNodes(fresh.nodes)) { // One that this plan is not about.
 		return handout{step: step}, nil
 	}
-	if taken, err := r.takeTurn(ctx, fresh, step.Node); err != nil || !taken {
+	taken, err := r.takeTurn(ctx, fresh, step.Node)
+	if err != nil || !taken {
 		return handout{step: step}, err
 	}
 	i := slices.IndexFunc(fresh.nodes, func(n v1alpha1.EndpointSyncNode) bool { return n.Name == step.Node })

@@ -76,6 +76,7 @@ func TestAStaleStepStartsNothing(t *testing.T) {
 	}{
 		"another node is in flight": {
 			func(t *testing.T, b bench) {
+				t.Helper()
 				plan, step := b.starting(t, "cp-2")
 				if _, err := b.instruct(t.Context(), plan, step, instruction()); err != nil {
 					t.Fatal(err)
@@ -84,6 +85,7 @@ func TestAStaleStepStartsNothing(t *testing.T) {
 		},
 		"the Lease names another leader than the agents do": {
 			func(t *testing.T, b bench) {
+				t.Helper()
 				lease := &coordinationv1.Lease{
 					ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceSystem, Name: "kube-controller-manager"},
 					Spec:       coordinationv1.LeaseSpec{HolderIdentity: new("cp-2_0b6e")},

@@ -297,7 +297,7 @@ type MaintenanceWindow struct {
 	// +kubebuilder:validation:MaxLength=63
 	Name string `json:"name,omitempty"`
 
-	// schedule is when the window opens, as cron writes it: minute, hour, day of the month, month, day of the week (0 to 6
+	// schedule is when the window opens, as cron writes it: minute, hour, day of the month, month of the year, day of the week (0 to 6
 	// or SUN to SAT), such as "0 2 * * 1-5". A time that a change to daylight saving skips opens nothing on that day, and
 	// one that comes twice opens the window twice.
 	// +required

@@ -406,7 +406,7 @@ func leaderLast(a, b Node) int {
 // clusters of Kubernetes v1.37.2: with several nodes another one takes the Lease over, at once if every process gives it
 // up when it ends (feature gate ControllerManagerReleaseLeaderElectionLockOnExit), else when its 15 s have passed; a lone
 // node's process has to come back first, which takes the kubelet 10.5 to 15 s.
-func HandOver(nodes int, releasing bool) time.Duration { //nolint:revive // A fact about the processes, not a mode.
+func HandOver(nodes int, releasing bool) time.Duration {
 	switch {
 	case nodes > 1 && releasing:
 		return 1 * time.Second
