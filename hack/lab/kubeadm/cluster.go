@@ -358,23 +358,31 @@ func (c *Cluster) waitReady(ctx context.Context) error {
 	}
 	var last error
 	err = wait.PollUntilContextCancel(ctx, readyPoll, true, func(ctx context.Context) (bool, error) {
-		var nodes *corev1.NodeList
-		if nodes, last = kube.CoreV1().Nodes().List(ctx, metav1.ListOptions{}); last != nil {
-			return false, nil // A balancer's backend may have gone this moment.
-		}
-		ready := 0
-		for _, n := range nodes.Items {
-			for _, condition := range n.Status.Conditions {
-				if condition.Type == corev1.NodeReady && condition.Status == corev1.ConditionTrue {
-					ready++
-				}
-			}
-		}
-		last = fmt.Errorf("%d of %d nodes are ready", ready, len(c.Nodes))
-		return ready == len(c.Nodes), nil
+		last = c.ready(ctx, kube)
+		return last == nil, nil
 	})
 	if err != nil {
 		return fmt.Errorf("wait for nodes: %w", errors.Join(err, context.Cause(ctx), last))
+	}
+	return nil
+}
+
+// ready says what is missing. A balancer's backend may have gone this moment, so an error is no more than that.
+func (c *Cluster) ready(ctx context.Context, kube kubernetes.Interface) error {
+	nodes, err := kube.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return err
+	}
+	ready := 0
+	for _, n := range nodes.Items {
+		for _, condition := range n.Status.Conditions {
+			if condition.Type == corev1.NodeReady && condition.Status == corev1.ConditionTrue {
+				ready++
+			}
+		}
+	}
+	if ready < len(c.Nodes) {
+		return fmt.Errorf("%d of %d nodes are ready", ready, len(c.Nodes))
 	}
 	return nil
 }
