@@ -30,6 +30,9 @@ func (t Trace) check() error {
 		}
 	}
 	s := t.Evidence.Settings
+	if h := t.Evidence.HandOver; h < 0 || h > maxSpan {
+		return fmt.Errorf("a hand-over of %v is not possible", h)
+	}
 	if min(s.SliceBatch, s.EndpointsBatch) < 0 || max(s.SliceBatch, s.EndpointsBatch) > maxSpan {
 		return fmt.Errorf("the batch periods %v and %v are not possible", s.SliceBatch, s.EndpointsBatch)
 	}

@@ -30,7 +30,7 @@ func toWire(t Trace) wire {
 		Evidence: evidence{
 			Now: e.Now.UTC(), Leader: leaderNames[e.Leader], Version: e.Version,
 			Flags: flags(e.Flags), FlagsFrom: string(t.FlagsFrom), Assumed: t.Assumed,
-			FlagsBefore: flags(t.FlagsBefore), Settings: settings(e.Settings),
+			FlagsBefore: flags(t.FlagsBefore), Settings: settings(e.Settings), HandOver: e.HandOver,
 			Signals: each(e.Signals, toSample), Server: each(e.Server, toServerSample), Before: each(e.ServerBefore, toServerSample),
 			Lag: toSummary(e.Lag), Demand: demand{Start: e.Demand.Start.UTC(), Changes: each(e.Demand.Changes, toChange)},
 		},
@@ -43,7 +43,7 @@ func fromWire(w wire) (Trace, error) {
 		Scope: Scope(w.Scope), Objective: tuner.Objective(w.Objective), FlagsFrom: FlagsFrom(in.FlagsFrom),
 		Assumed: in.Assumed, FlagsBefore: v1alpha1.Flags(in.FlagsBefore),
 		Evidence: tuner.Evidence{
-			Now: in.Now, Version: in.Version, Flags: v1alpha1.Flags(in.Flags), Settings: tuner.Settings(in.Settings),
+			Now: in.Now, Version: in.Version, Flags: v1alpha1.Flags(in.Flags), Settings: tuner.Settings(in.Settings), HandOver: in.HandOver,
 			Signals: each(in.Signals, fromSample), Server: each(in.Server, fromServerSample),
 			ServerBefore: each(in.Before, fromServerSample),
 		},

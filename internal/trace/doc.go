@@ -25,7 +25,7 @@
 //	            narrow: only one namespace was watched, so that the demand of the others is missing
 //	            unread: what could not be read beside the watches, by a short name
 //	objective   percentile (0 to 1), maxLagNs, minSamples; absent if none was given
-//	evidence    now, leader (Led, Leaderless or Unknown), version, settings, signals, server and serverBefore (scrapes of
+//	evidence    now, leader (Led, Leaderless or Unknown), version, settings, handOverNs, signals, server and serverBefore (scrapes of
 //	            the API server), lag, demand
 //	  flags       kubeAPIQPS, kubeAPIBurst, concurrentEndpointSyncs, concurrentServiceEndpointSyncs of the leader
 //	  flagsFrom   how they are known: Given, Agent, Process, Pod or Default

@@ -34,6 +34,7 @@ type evidence struct {
 	Assumed     bool           `json:"assumed,omitempty"`
 	FlagsBefore flags          `json:"flagsBefore,omitzero"`
 	Settings    settings       `json:"settings,omitzero"`
+	HandOver    time.Duration  `json:"handOverNs,omitempty"`
 	Signals     []sample       `json:"signals,omitempty"`
 	Server      []serverSample `json:"server,omitempty"`
 	Before      []serverSample `json:"serverBefore,omitempty"`
