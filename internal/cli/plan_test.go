@@ -284,7 +284,7 @@ func TestPlanAndMeasureWriteNothing(t *testing.T) {
 		if err := (&planOptions{length: time.Minute}).plan(t.Context(), s, "", c); err != nil {
 			t.Fatal(err)
 		}
-		for _, want := range []string{"Policy default, mode Enforce", "Next step: Start on node cp-1", "chosen", "31 to", "kubeadm"} {
+		for _, want := range []string{"Policy default, mode Enforce", "Next step: Start on node cp-1", "chosen", "about 32s without", "kubeadm"} {
 			if !strings.Contains(out.String(), want) {
 				t.Errorf("the plan lacks %q:\n%s", want, out)
 			}

@@ -9,11 +9,8 @@ import (
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 )
 
-// The versions of kubeadm's configuration that are written: extraArgs is a list from v1beta4 on, and was a map before.
-const (
-	kubeadmLists = "kubeadm.k8s.io/v1beta4"
-	kubeadmMaps  = "kubeadm.k8s.io/v1beta3"
-)
+// kubeadmMaps is the last version of kubeadm's configuration whose extraArgs are a map.
+const kubeadmMaps = "kubeadm.k8s.io/v1beta3"
 
 // Title is what people call the platform, with where its Snippet goes if the snippet itself does not say that.
 func (f Finding) Title() string {
@@ -79,7 +76,7 @@ func (f Finding) Snippet(flags v1alpha1.Flags) string {
 
 // kubeadm is a ClusterConfiguration.
 func (f form) kubeadm(set []v1alpha1.FlagValue) string {
-	version := cmp.Or(f.kubeadmVersion, kubeadmLists)
+	version := cmp.Or(f.kubeadmVersion, kubeadmVersion)
 	text := "apiVersion: " + version + "\nkind: ClusterConfiguration\ncontrollerManager:\n  extraArgs:\n"
 	if version == kubeadmMaps {
 		return text + lines("    %s: \"%d\"\n", set)

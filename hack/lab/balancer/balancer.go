@@ -135,7 +135,7 @@ type statusError string
 func (e statusError) Error() string { return string(e) }
 
 // set notes whether the backend is ready, and tells whether that is new.
-func (one *backend) set(ready bool) (changed bool) {
+func (one *backend) set(ready bool) (changed bool) { //nolint:revive // The state, not a mode.
 	one.mu.Lock()
 	defer one.mu.Unlock()
 	if one.ready == ready {

@@ -22,8 +22,9 @@ import (
 )
 
 const (
-	// rollbacks is how many are measured.
-	rollbacks = 5
+	// rollbacks is how many are measured, and withoutAPI how many of them with the node's API server standing still.
+	rollbacks  = 5
+	withoutAPI = 2
 	// mostRollback is what their median may be.
 	mostRollback = 90 * time.Second
 	// rollbackTimeout bounds one.
@@ -62,9 +63,16 @@ func (s *scene) badValues(ctx context.Context) (err error) {
 	for i := range rollbacks {
 		bad := flags
 		bad.KubeAPIBurst = int32(refused + i)
-		took, err := s.rollback(ctx, node, bad, i >= rollbacks-2) //nolint:mnd // The last two without the node's API server.
-		if err != nil {
-			return fmt.Errorf("roll-back %d: %w", i+1, err)
+		during := func() error { return nil }
+		if i >= rollbacks-withoutAPI {
+			during = func() error { return node.SignalAll(apiserver, syscall.SIGSTOP) }
+		}
+		took, rollErr := s.rollback(ctx, node, bad, during)
+		if i >= rollbacks-withoutAPI {
+			rollErr = errors.Join(rollErr, node.SignalAll(apiserver, syscall.SIGCONT))
+		}
+		if rollErr != nil {
+			return fmt.Errorf("roll-back %d: %w", i+1, rollErr)
 		}
 		s.result.RollbackSeconds = append(s.result.RollbackSeconds, took.Seconds())
 		s.sayf("roll-back %d of %d on %s took %s", i+1, rollbacks, node.Name, took.Round(100*time.Millisecond))
@@ -145,7 +153,8 @@ func (s *scene) manifests() (map[string]string, error) {
 }
 
 // rollback rolls bad flags out to a node and returns how long it took from the new manifest until the old one ran healthy.
-func (s *scene) rollback(ctx context.Context, n *kubeadm.Node, bad v1alpha1.Flags, apiDown bool) (took time.Duration, err error) { //nolint:revive // With and without, as the issue asks.
+// Something may happen during it.
+func (s *scene) rollback(ctx context.Context, n *kubeadm.Node, bad v1alpha1.Flags, during func() error) (took time.Duration, err error) {
 	if _, err = s.atRest(ctx, comeBack); err != nil {
 		return 0, err
 	}
@@ -157,16 +166,13 @@ func (s *scene) rollback(ctx context.Context, n *kubeadm.Node, bad v1alpha1.Flag
 	if err != nil {
 		return 0, err
 	}
-	if apiDown {
-		if err = n.SignalAll(apiserver, syscall.SIGSTOP); err != nil {
-			return 0, err
-		}
-		defer func() { err = errors.Join(err, n.SignalAll(apiserver, syscall.SIGCONT)) }()
+	if err = during(); err != nil {
+		return 0, err
 	}
 	err = s.await(ctx, rollbackTimeout, "the roll-back of "+bad.String(), func(ctx context.Context) error {
-		nodes, err := s.syncNodes(ctx)
-		if err != nil {
-			return err
+		nodes, listErr := s.syncNodes(ctx)
+		if listErr != nil {
+			return listErr
 		}
 		for _, one := range nodes {
 			last := one.Status.Last

@@ -119,8 +119,9 @@ func (s *scene) populate(ctx context.Context) (err error) {
 		return err
 	}
 	if s.Attach { // They may be there from an earlier run.
-		if found, err := s.work.Adopt(ctx); err != nil || found {
-			return err
+		found, adoptErr := s.work.Adopt(ctx)
+		if adoptErr != nil || found {
+			return adoptErr
 		}
 	}
 	if err = s.work.Setup(ctx); err != nil {

@@ -105,10 +105,10 @@ func (r Result) write(dir string) error {
 	if err != nil {
 		return fmt.Errorf("encode the result: %w", err)
 	}
-	if err = os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // Results are for everybody.
+	if err = os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("make the directory of the result: %w", err)
 	}
-	if err = os.WriteFile(filepath.Join(dir, "result.json"), append(text, '\n'), 0o644); err != nil { //nolint:gosec // As above.
+	if err = os.WriteFile(filepath.Join(dir, "result.json"), append(text, '\n'), 0o644); err != nil {
 		return fmt.Errorf("write the result: %w", err)
 	}
 	return nil

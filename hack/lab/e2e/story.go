@@ -105,8 +105,8 @@ func (s *scene) tell(ctx context.Context, window string) (traffic story.Traffic,
 		return err
 	})
 	group.Go(func() error {
-		if err := s.sleep(inner, leadIn+head); err != nil {
-			return err
+		if waitErr := s.sleep(inner, leadIn+head); waitErr != nil {
+			return waitErr
 		}
 		return app(0).RolloutRestart(inner, s.kube, s.clock.Now())
 	})

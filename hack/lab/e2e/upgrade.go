@@ -47,8 +47,8 @@ func (s *scene) rewrittenWithout(ctx context.Context) error {
 		return err
 	}
 	rewritten := s.clock.Now()
-	if now, err := s.manifests(); err != nil || strings.Contains(now[n.Name], "--kube-api-qps=") {
-		return errors.Join(err, fmt.Errorf("kubeadm has left the flags in the manifest of %s", n.Name))
+	if now, readErr := s.manifests(); readErr != nil || strings.Contains(now[n.Name], "--kube-api-qps=") {
+		return errors.Join(readErr, fmt.Errorf("kubeadm has left the flags in the manifest of %s", n.Name))
 	}
 	if err = s.allRun(ctx, flags, reapplyTimeout); err != nil {
 		return err

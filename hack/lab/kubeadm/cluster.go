@@ -113,13 +113,13 @@ func Up(ctx context.Context, o Options) (_ *Cluster, err error) {
 	}
 	defer alone()
 	m := &maker{Options: o, started: clock.RealClock{}.Now()}
-	m.say("removing what an earlier run left")
+	m.sayf("removing what an earlier run left")
 	if err = machine.Clean(ctx, o.Dir); err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			m.say("removing what was made")
+			m.sayf("removing what was made")
 			err = errors.Join(err, machine.Clean(context.WithoutCancel(ctx), o.Dir))
 		}
 	}()
@@ -141,11 +141,11 @@ func Up(ctx context.Context, o Options) (_ *Cluster, err error) {
 	if err != nil {
 		return nil, err
 	}
-	m.say("waiting for the nodes to be ready")
+	m.sayf("waiting for the nodes to be ready")
 	if err = c.waitReady(ctx); err != nil {
 		return nil, err
 	}
-	m.say("up")
+	m.sayf("up")
 	return c, nil
 }
 
@@ -161,8 +161,8 @@ func (o *Options) setDefaults() {
 	}
 }
 
-// say writes a line of progress with the time since the start.
-func (m *maker) say(format string, args ...any) {
+// sayf writes a line of progress with the time since the start.
+func (m *maker) sayf(format string, args ...any) {
 	_, _ = fmt.Fprintf(m.Progress, "%6s  %s\n", clock.RealClock{}.Since(m.started).Round(100*time.Millisecond), fmt.Sprintf(format, args...))
 }
 
@@ -177,7 +177,7 @@ func (m *maker) prepare(ctx context.Context) (err error) {
 	if m.binaries, err = controlplane.EnsureNodeBinaries(ctx, m.Progress); err != nil {
 		return err
 	}
-	m.say("making images")
+	m.sayf("making images")
 	if m.first, err = program(ctx, bin, "machine/init"); err != nil {
 		return err
 	}
@@ -191,7 +191,7 @@ func (m *maker) prepare(ctx context.Context) (err error) {
 
 // startMachines makes the network, the balancer and the machines, with all images in them.
 func (m *maker) startMachines(ctx context.Context) error {
-	m.say("starting %d machines", m.Nodes)
+	m.sayf("starting %d machines", m.Nodes)
 	if err := network.Make(ctx, m.Dir); err != nil {
 		return err
 	}
@@ -226,7 +226,7 @@ func (m *maker) startMachines(ctx context.Context) error {
 // join makes a node of a machine.
 func (m *maker) join(ctx context.Context, i int) error {
 	node := m.nodes[i]
-	m.say("kubeadm on %s", node.Name)
+	m.sayf("kubeadm on %s", node.Name)
 	c := configuration{
 		node: node.Name, cgroupRoot: node.CgroupRoot(), address: node.Address, endpoint: network.Address,
 		controllerArgs: controllerManagerArgs(m.ControllerManagerArgs, m.ControllerManagerFeatureGates),
@@ -305,9 +305,9 @@ func Attach(_ context.Context, dir string) (*Cluster, error) {
 	}
 	c := &Cluster{Dir: dir, AdminKubeconfig: kubeconfig(dir), Binaries: s.Binaries}
 	for _, name := range s.Nodes {
-		one, err := machine.Attach(nodeDir(dir, name))
-		if err != nil {
-			return nil, err
+		one, attachErr := machine.Attach(nodeDir(dir, name))
+		if attachErr != nil {
+			return nil, attachErr
 		}
 		c.Nodes = append(c.Nodes, &Node{Machine: one})
 	}
@@ -358,24 +358,31 @@ func (c *Cluster) waitReady(ctx context.Context) error {
 	}
 	var last error
 	err = wait.PollUntilContextCancel(ctx, readyPoll, true, func(ctx context.Context) (bool, error) {
-		nodes, err := kube.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
-		if err != nil {
-			last = err
-			return false, nil // A balancer's backend may have gone this moment.
-		}
-		ready := 0
-		for _, n := range nodes.Items {
-			for _, condition := range n.Status.Conditions {
-				if condition.Type == corev1.NodeReady && condition.Status == corev1.ConditionTrue {
-					ready++
-				}
-			}
-		}
-		last = fmt.Errorf("%d of %d nodes are ready", ready, len(c.Nodes))
-		return ready == len(c.Nodes), nil
+		last = c.ready(ctx, kube)
+		return last == nil, nil
 	})
 	if err != nil {
 		return fmt.Errorf("wait for nodes: %w", errors.Join(err, context.Cause(ctx), last))
+	}
+	return nil
+}
+
+// ready says what is missing. A balancer's backend may have gone this moment, so an error is no more than that.
+func (c *Cluster) ready(ctx context.Context, kube kubernetes.Interface) error {
+	nodes, err := kube.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return err
+	}
+	ready := 0
+	for _, n := range nodes.Items {
+		for _, condition := range n.Status.Conditions {
+			if condition.Type == corev1.NodeReady && condition.Status == corev1.ConditionTrue {
+				ready++
+			}
+		}
+	}
+	if ready < len(c.Nodes) {
+		return fmt.Errorf("%d of %d nodes are ready", ready, len(c.Nodes))
 	}
 	return nil
 }

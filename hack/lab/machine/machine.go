@@ -56,10 +56,12 @@ type Machine struct {
 }
 
 const (
-	// ContainerRuntime, Kubelet and Proxy are the names of a machine's units.
+	// ContainerRuntime is the name of the unit that runs containers.
 	ContainerRuntime = "containerd"
-	Kubelet          = "kubelet"
-	Proxy            = "kube-proxy"
+	// Kubelet is the name of the kubelet's unit.
+	Kubelet = "kubelet"
+	// Proxy is the name of kube-proxy's unit.
+	Proxy = "kube-proxy"
 
 	specFile = "machine.json"
 	pidFile  = "pid"

@@ -27,8 +27,8 @@ func aMachine(dir string) *Machine {
 
 func TestAMountIsReadFromMountinfo(t *testing.T) {
 	tests := map[string]struct{ line, point, kind string }{
-		"a hierarchy of version 1":  {"33 29 0:27 / /sys/fs/cgroup/pids rw,relatime shared:10 - cgroup cgroup rw,pids", "/sys/fs/cgroup/pids", "cgroup"},
-		"version 2":                 {"29 22 0:25 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw", "/sys/fs/cgroup", "cgroup2"},
+		"a hierarchy of version 1":  {"33 29 0:27 / /sys/fs/cgroup/pids rw,relatime shared:10 - cgroup lab rw,pids", "/sys/fs/cgroup/pids", "cgroup"},
+		"version 2":                 {"29 22 0:25 / /sys/fs/cgroup rw - cgroup2 lab rw", "/sys/fs/cgroup", "cgroup2"},
 		"a mount that shares":       {"1 2 3:4 / /a rw shared:1 master:2 - ext4 /dev/x rw", "/a", "ext4"},
 		"a line of something else":  {"nonsense", "", ""},
 		"an empty line":             {"", "", ""},

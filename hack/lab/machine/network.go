@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -108,8 +109,10 @@ func owner() string { return readLine(filepath.Join("/sys/class/net", hostLink, 
 // deleteHostLink deletes the host's link, if the kernel has not done so with the namespace of its other end.
 func deleteHostLink(ctx context.Context) error {
 	link := filepath.Join("/sys/class/net", hostLink)
-	if _, err := os.Stat(link); err != nil {
+	if _, err := os.Stat(link); errors.Is(err, fs.ErrNotExist) {
 		return nil
+	} else if err != nil {
+		return fmt.Errorf("look for the link %s: %w", hostLink, err)
 	}
 	if err := run(ctx, "ip", "link", "delete", hostLink); err != nil {
 		if _, gone := os.Stat(link); gone == nil {

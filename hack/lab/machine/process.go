@@ -150,7 +150,7 @@ func (p Process) Signal(s syscall.Signal) error {
 		return fmt.Errorf("signal process %d: %w", p.PID, os.ErrProcessDone)
 	}
 	defer func() { _ = dir.Close() }()
-	if started, err := startTime(p.dir); err != nil || started != p.started {
+	if started, statErr := startTime(p.dir); statErr != nil || started != p.started {
 		return fmt.Errorf("signal process %d: %w", p.PID, os.ErrProcessDone)
 	}
 	// A directory of /proc serves as a descriptor of its process; numbers there and here differ.

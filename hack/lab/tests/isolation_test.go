@@ -118,8 +118,8 @@ func TestIsolation(t *testing.T) {
 	node.requireCommitted(t)
 	for range 2 { // and whenever it is deleted, it is made again
 		rig.Await(t, quickLimit, func() string { return "the isolation probe" }, func(ctx context.Context) bool {
-			_, err := nodes.Get(ctx, v1alpha1.IsolationProbe, metav1.GetOptions{})
-			return err == nil
+			_, getErr := nodes.Get(ctx, v1alpha1.IsolationProbe, metav1.GetOptions{})
+			return getErr == nil
 		})
 		if err = nodes.Delete(t.Context(), v1alpha1.IsolationProbe, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
 			t.Fatal(err)

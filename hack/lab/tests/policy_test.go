@@ -175,7 +175,7 @@ func rolloutRefusals() []refusal {
 		schedule("a window with its time zone in the schedule", "TZ=Europe/Madrid 2 * * 1"),
 		schedule("a window after a space", " 0 2 * * 1-5"),
 		schedule("a window in full-width digits", "０ 2 * * 1-5"),
-		schedule("a window over two lines", "0 2 * *\n1-5"),
+		schedule("a window over two lines", `0 2 * *\n1-5`),
 		zone("a window in the zone of the host", "Local"),
 		zone("a window in a zone that is a path", "../../etc/localtime"),
 		zone("a window in a zone with a space", "Europe/San Marino"),

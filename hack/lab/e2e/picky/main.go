@@ -15,18 +15,18 @@ const (
 	most   = 899
 )
 
-func main() { os.Exit(run()) }
+func main() {
+	fmt.Fprintln(os.Stderr, "error:", run())
+	os.Exit(1)
+}
 
-func run() int {
+// run returns only where it does not become kube-controller-manager.
+func run() error {
 	for _, arg := range os.Args[1:] {
 		text, ok := strings.CutPrefix(arg, "--kube-api-burst=")
 		if burst, err := strconv.Atoi(text); ok && err == nil && burst > most {
-			fmt.Fprintf(os.Stderr, "invalid argument %q: this kube-controller-manager takes at most %d\n", arg, most)
-			return 1
+			return fmt.Errorf("invalid argument %q: this kube-controller-manager takes at most %d", arg, most)
 		}
 	}
-	if err := syscall.Exec(behind, append([]string{"kube-controller-manager"}, os.Args[1:]...), os.Environ()); err != nil {
-		fmt.Fprintln(os.Stderr, "exec:", err)
-	}
-	return 1
+	return syscall.Exec(behind, append([]string{"kube-controller-manager"}, os.Args[1:]...), os.Environ())
 }
