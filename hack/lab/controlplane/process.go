@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +12,8 @@ import (
 	"time"
 
 	"k8s.io/utils/clock"
+
+	"github.com/endpointsync/endpoint-sync-operator/hack/lab/logend"
 )
 
 // process is one child in a process group of its own. It is killed when the lab dies.
@@ -112,10 +113,10 @@ func (p *process) waitUntil(ctx context.Context, ok func(context.Context) error)
 		}
 		select {
 		case <-p.ended:
-			return fmt.Errorf("%s ended while starting: %s; end of its log %s:\n%s", p.name, p.exit, p.logPath, tail(p.logPath))
+			return fmt.Errorf("%s ended while starting: %s; end of its log %s:\n%s", p.name, p.exit, p.logPath, logend.Of(p.logPath))
 		case <-ctx.Done():
 			return fmt.Errorf("wait for %s: %w; last: %w; end of its log %s:\n%s",
-				p.name, context.Cause(ctx), last, p.logPath, tail(p.logPath))
+				p.name, context.Cause(ctx), last, p.logPath, logend.Of(p.logPath))
 		case <-clock.RealClock{}.After(readyPoll):
 		}
 	}
@@ -123,19 +124,3 @@ func (p *process) waitUntil(ctx context.Context, ok func(context.Context) error)
 
 // readyPoll is how often a starting process is asked whether it is ready.
 const readyPoll = 50 * time.Millisecond
-
-// tailBytes is how much of a log an error shows: about twenty lines.
-const tailBytes = 4 << 10
-
-func tail(path string) string {
-	f, err := os.Open(filepath.Clean(path))
-	if err != nil {
-		return err.Error()
-	}
-	defer func() { _ = f.Close() }()
-	if info, statErr := f.Stat(); statErr == nil && info.Size() > tailBytes {
-		_, _ = f.Seek(-tailBytes, io.SeekEnd)
-	}
-	text, _ := io.ReadAll(f)
-	return string(text)
-}

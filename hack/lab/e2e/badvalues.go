@@ -31,8 +31,7 @@ const (
 	rollbackTimeout = 4 * time.Minute
 	// look is how often a manifest is read.
 	look = 20 * time.Millisecond
-	// picky is the program that refuses flags, and refused is the first of the bursts that it refuses.
-	picky   = "picky-controller-manager"
+	// refused is the first of the bursts that are rolled out and that the program e2e/picky refuses.
 	refused = 901
 	// apiserver is the name of its process.
 	apiserver = "kube-apiserver"
@@ -118,8 +117,8 @@ func (s *scene) runningFlags(nodes []v1alpha1.EndpointSyncNode, name string) v1a
 // makePicky replaces the node's image of kube-controller-manager, under the same reference, by one whose program exits
 // when it is given a burst of 900 or more. The process that runs is not disturbed.
 func (s *scene) makePicky(ctx context.Context, n *kubeadm.Node) (undo func(context.Context) error, err error) {
-	program := filepath.Join(s.cluster.Dir, "bin", picky)
-	if err = s.goBuild(ctx, program, "./e2e/picky"); err != nil {
+	program, err := kubeadm.Program(ctx, filepath.Join(s.cluster.Dir, "bin"), "e2e/picky")
+	if err != nil {
 		return nil, err
 	}
 	reference := "lab.local/kube-controller-manager:" + controlplane.KubernetesVersion

@@ -15,6 +15,7 @@ import (
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/controlplane"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/kubeadm"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/machine"
+	"github.com/endpointsync/endpoint-sync-operator/hack/lab/outdir"
 )
 
 // Options are how a run goes.
@@ -88,7 +89,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	defer func() {
 		s.result.TotalSeconds = s.clock.Since(s.began).Seconds()
-		err = errors.Join(err, s.result.write(o.Out))
+		err = errors.Join(err, outdir.WriteJSON(o.Out, "result.json", s.result))
 	}()
 	for _, one := range stages() {
 		if len(o.Only) > 0 && !slices.Contains(o.Only, one.name) {
@@ -98,7 +99,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		if err = one.run(s, ctx); err != nil {
 			return fmt.Errorf("stage %s: %w\n%s", one.name, err, s.evidence(context.WithoutCancel(ctx)))
 		}
-		if err = s.result.write(o.Out); err != nil {
+		if err = outdir.WriteJSON(o.Out, "result.json", s.result); err != nil {
 			return err
 		}
 	}

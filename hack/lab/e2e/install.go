@@ -5,14 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
@@ -63,12 +62,12 @@ func (s *scene) install(ctx context.Context) error {
 
 // importImages makes the images of the operator and of the story's server and gives them to every node.
 func (s *scene) importImages(ctx context.Context) error {
-	server := filepath.Join(s.cluster.Dir, "bin", "story-server")
-	if err := s.goBuild(ctx, server, "./story/server"); err != nil {
+	server, err := kubeadm.Program(ctx, filepath.Join(s.cluster.Dir, "bin"), "story/server")
+	if err != nil {
 		return err
 	}
 	tarball := filepath.Join(s.cluster.Dir, "images", "story-server.tar")
-	_, err := image.Write(tarball, image.Spec{
+	_, err = image.Write(tarball, image.Spec{
 		Reference: storyImage, Architecture: runtime.GOARCH, User: "65532",
 		Files: []image.File{{Path: "/server", Source: server, Mode: 0o755}}, Entrypoint: []string{"/server"}, Uncompressed: true,
 	})
@@ -76,19 +75,9 @@ func (s *scene) importImages(ctx context.Context) error {
 		return err
 	}
 	for _, n := range s.cluster.Nodes {
-		if err := errors.Join(n.Import(ctx, s.Image), n.Import(ctx, tarball)); err != nil {
+		if err = errors.Join(n.Import(ctx, s.Image), n.Import(ctx, tarball)); err != nil {
 			return fmt.Errorf("give %s its images: %w", n.Name, err)
 		}
-	}
-	return nil
-}
-
-// goBuild builds one of the lab's own programs, static.
-func (s *scene) goBuild(ctx context.Context, out, pkg string) error {
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-o", out, pkg)
-	build.Dir, build.Env = filepath.Join(s.Root, "hack", "lab"), append(os.Environ(), "CGO_ENABLED=0")
-	if text, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("build %s: %w\n%s", pkg, err, text)
 	}
 	return nil
 }
@@ -163,7 +152,7 @@ func app(preStop int64) story.App {
 func (s *scene) deployStory(ctx context.Context, preStop int64) error {
 	a := app(preStop)
 	_, err := s.kube.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: a.Namespace}}, metav1.CreateOptions{})
-	if err != nil && !isThere(err) {
+	if err != nil && !apierrors.IsAlreadyExists(err) {
 		return fmt.Errorf("make namespace %s: %w", a.Namespace, err)
 	}
 	if _, err = a.Deploy(ctx, s.kube); err != nil {

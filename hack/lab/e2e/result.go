@@ -1,11 +1,6 @@
 package e2e
 
 import (
-	"encoding/json"
-	"fmt"
-	"os"
-	"path/filepath"
-
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/intruder"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/observer"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/story"
@@ -97,19 +92,4 @@ func incidentOf(r observer.Result) *Incident {
 	return &Incident{
 		Changes: r.EndpointSlice.Changes, EndpointSliceP99: r.EndpointSlice.P99.Seconds(), EndpointsP99: r.Endpoints.P99.Seconds(),
 	}
-}
-
-// write puts the result into a directory, which it makes.
-func (r Result) write(dir string) error {
-	text, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return fmt.Errorf("encode the result: %w", err)
-	}
-	if err = os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("make the directory of the result: %w", err)
-	}
-	if err = os.WriteFile(filepath.Join(dir, "result.json"), append(text, '\n'), 0o644); err != nil {
-		return fmt.Errorf("write the result: %w", err)
-	}
-	return nil
 }

@@ -34,8 +34,6 @@ const (
 	settleTimeout = 2 * time.Minute
 )
 
-func isThere(err error) bool { return apierrors.IsAlreadyExists(err) }
-
 // policySpec is what the platform team of this story asks for.
 func policySpec(mode v1alpha1.Mode) v1alpha1.EndpointSyncPolicySpec {
 	return v1alpha1.EndpointSyncPolicySpec{
@@ -58,7 +56,7 @@ func policySpec(mode v1alpha1.Mode) v1alpha1.EndpointSyncPolicySpec {
 func (s *scene) applyPolicy(ctx context.Context, spec v1alpha1.EndpointSyncPolicySpec) error {
 	p := &v1alpha1.EndpointSyncPolicy{ObjectMeta: metav1.ObjectMeta{Name: policyName}, Spec: spec}
 	err := s.objects.Create(ctx, p)
-	if isThere(err) {
+	if apierrors.IsAlreadyExists(err) {
 		present, getErr := s.policy(ctx)
 		if getErr != nil {
 			return getErr

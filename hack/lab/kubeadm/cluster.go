@@ -178,10 +178,10 @@ func (m *maker) prepare(ctx context.Context) (err error) {
 		return err
 	}
 	m.sayf("making images")
-	if m.first, err = program(ctx, bin, "machine/init"); err != nil {
+	if m.first, err = Program(ctx, bin, "machine/init"); err != nil {
 		return err
 	}
-	pause, err := program(ctx, bin, "kubeadm/pause")
+	pause, err := Program(ctx, bin, "kubeadm/pause")
 	if err != nil {
 		return err
 	}

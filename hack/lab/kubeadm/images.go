@@ -17,8 +17,9 @@ import (
 // module is where the lab's own programs are.
 const module = "github.com/endpointsync/endpoint-sync-operator/hack/lab"
 
-// program builds one of the lab's own programs, static, into a directory and returns its path.
-func program(ctx context.Context, dir, pkg string) (string, error) {
+// Program builds one of the lab's own programs, given by its directory below hack/lab, static, into a directory and returns
+// its path. The caller's working directory is in the lab's module.
+func Program(ctx context.Context, dir, pkg string) (string, error) {
 	path := filepath.Join(dir, filepath.Base(pkg))
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-o", path, module+"/"+pkg)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 	"k8s.io/apimachinery/pkg/util/wait"
 
+	"github.com/endpointsync/endpoint-sync-operator/hack/lab/logend"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/machine/boot"
 )
 
@@ -275,7 +276,7 @@ func (m *Machine) CgroupRoot() string { return "/" + Prefix + m.Name }
 func (m *Machine) Explain(units ...string) error {
 	var text []string
 	for _, unit := range units {
-		text = append(text, fmt.Sprintf("end of %s:\n%s", m.Log(unit), tail(m.Log(unit))))
+		text = append(text, fmt.Sprintf("end of %s:\n%s", m.Log(unit), logend.Of(m.Log(unit))))
 	}
 	return errors.New(strings.Join(text, "\n"))
 }

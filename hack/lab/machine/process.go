@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -200,20 +199,4 @@ func output(cmd *exec.Cmd) ([]byte, error) {
 		return nil, fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, bytes.TrimSpace(complaint.Bytes()))
 	}
 	return out.Bytes(), nil
-}
-
-// tailBytes is how much of a log an error shows: about twenty lines.
-const tailBytes = 4 << 10
-
-func tail(path string) string {
-	f, err := os.Open(filepath.Clean(path))
-	if err != nil {
-		return err.Error()
-	}
-	defer func() { _ = f.Close() }()
-	if info, statErr := f.Stat(); statErr == nil && info.Size() > tailBytes {
-		_, _ = f.Seek(-tailBytes, io.SeekEnd)
-	}
-	text, _ := io.ReadAll(f)
-	return string(text)
 }

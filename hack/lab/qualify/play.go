@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/endpointsync/endpoint-sync-operator/hack/lab/outdir"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/rig"
 )
 
@@ -83,7 +84,7 @@ func Run(ctx context.Context, o Options, w io.Writer) (err error) {
 	defer func() { err = errors.Join(err, e.Close()) }()
 	e.UseOperator(o.Operator)
 	result, err := Play(ctx, e, o)
-	err = errors.Join(err, result.write(o.Out), result.print(w))
+	err = errors.Join(err, outdir.WriteJSON(o.Out, "result.json", result), result.print(w))
 	if n := len(result.Problems()); n > 0 {
 		err = errors.Join(err, fmt.Errorf("%d problems; the logs of those runs are in %s", n, filepath.Join(o.Out, "logs")))
 	}

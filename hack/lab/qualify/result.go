@@ -2,12 +2,9 @@ package qualify
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"io"
 	"math"
-	"os"
-	"path/filepath"
 	"slices"
 	"text/tabwriter"
 	"time"
@@ -147,18 +144,6 @@ func (s Scenario) with(r Rollout) Scenario {
 		s.Failed++
 	}
 	return s
-}
-
-// write writes the result as JSON.
-func (r Result) write(dir string) error {
-	text, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err = os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(dir, "result.json"), append(text, '\n'), 0o644)
 }
 
 // print writes the result as a table.

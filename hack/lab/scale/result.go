@@ -1,11 +1,8 @@
 package scale
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"text/tabwriter"
 )
 
@@ -67,18 +64,6 @@ type RivalFigures struct {
 	SyncSeconds     float64 `json:"syncSeconds"`
 	SettledRSSBytes int64   `json:"settledRSSBytes"`
 	Lists           int64   `json:"lists"`
-}
-
-// write writes the result as JSON.
-func (r Result) write(dir string) error {
-	text, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err = os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(dir, "result.json"), append(text, '\n'), 0o644)
 }
 
 // print writes the result as a table.

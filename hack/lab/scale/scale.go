@@ -9,6 +9,8 @@ import (
 	"runtime"
 	"strconv"
 	"time"
+
+	"github.com/endpointsync/endpoint-sync-operator/hack/lab/outdir"
 )
 
 // Options are what the benchmark is run with.
@@ -45,7 +47,7 @@ func Run(ctx context.Context, o Options, table io.Writer) error {
 			return fmt.Errorf("%d Pods: %w", pods, err)
 		}
 		result.Points = append(result.Points, p)
-		if err = result.write(o.Out); err != nil { // What is known so far, should the next one fail.
+		if err = outdir.WriteJSON(o.Out, "result.json", result); err != nil { // What is known so far, should the next one fail.
 			return fmt.Errorf("write the result: %w", err)
 		}
 	}
@@ -54,7 +56,7 @@ func Run(ctx context.Context, o Options, table io.Writer) error {
 	if result.Tracker, err = benchmark(ctx, o.Root); err != nil {
 		return err
 	}
-	if err = result.write(o.Out); err != nil {
+	if err = outdir.WriteJSON(o.Out, "result.json", result); err != nil {
 		return fmt.Errorf("write the result: %w", err)
 	}
 	return result.print(table)

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/endpointsync/endpoint-sync-operator/hack/lab/outdir"
 )
 
 // TestASmallClusterIsMeasuredFromEndToEnd runs the real controller, server and rivals.
@@ -36,7 +38,7 @@ func TestASmallClusterIsMeasuredFromEndToEnd(t *testing.T) {
 	checkPoint(t, p)
 	result := Result{Points: []Point{p}}
 	var table bytes.Buffer
-	if err = result.write(dir); err == nil {
+	if err = outdir.WriteJSON(dir, "result.json", result); err == nil {
 		err = result.print(&table)
 	}
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/endpointsync/endpoint-sync-operator/internal/tuner"
 
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/controlplane"
+	"github.com/endpointsync/endpoint-sync-operator/hack/lab/outdir"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/stage"
 )
 
@@ -68,7 +69,7 @@ func Bench(ctx context.Context, o Options) (err error) {
 	}
 	result.Rows = append(result.Rows, own)
 	result.OperatorMet = own.MedianP99Seconds <= result.MaxLagSeconds
-	if err = writeJSON(o.Out, "result.json", result); err != nil {
+	if err = outdir.WriteJSON(o.Out, "result.json", result); err != nil {
 		return err
 	}
 	return benchTable(result)

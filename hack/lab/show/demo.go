@@ -17,6 +17,7 @@ import (
 
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/controlplane"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/observer"
+	"github.com/endpointsync/endpoint-sync-operator/hack/lab/outdir"
 )
 
 const (
@@ -195,7 +196,7 @@ func refill(f v1alpha1.Flags) time.Duration {
 
 // finish writes the files and shows the table and the plot.
 func (s *scene) finish(result demoResult, plots []report.Series) error {
-	if err := errors.Join(writeJSON(s.Out, "result.json", result), writeJSON(s.Out, "series.json", plots)); err != nil {
+	if err := errors.Join(outdir.WriteJSON(s.Out, "result.json", result), outdir.WriteJSON(s.Out, "series.json", plots)); err != nil {
 		return err
 	}
 	style := report.Detect(os.Stdout, os.Getenv)

@@ -3,10 +3,7 @@
 package show
 
 import (
-	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
@@ -143,16 +140,4 @@ func seconds(text string, into *float64) error {
 	}
 	*into = d.Seconds()
 	return nil
-}
-
-// writeJSON writes a result file.
-func writeJSON(dir, name string, v any) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	text, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(dir, name), append(text, '\n'), 0o644)
 }

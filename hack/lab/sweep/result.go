@@ -1,11 +1,8 @@
 package sweep
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
@@ -126,17 +123,6 @@ func flagMap(f v1alpha1.Flags) map[string]int32 {
 		out[v.Name] = v.Value
 	}
 	return out
-}
-
-func (r Result) write(dir string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	text, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(dir, "result.json"), append(text, '\n'), 0o644)
 }
 
 // table shows the result to a person.

@@ -11,6 +11,7 @@ import (
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/internal/tuner"
 
+	"github.com/endpointsync/endpoint-sync-operator/hack/lab/outdir"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/show"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/trial"
 )
@@ -51,7 +52,7 @@ func Run(ctx context.Context, o Options) (Result, error) {
 			return result, fmt.Errorf("incident of %d Services: %w", services, err)
 		}
 		result.conclude()
-		if err = result.write(o.Out); err != nil {
+		if err = outdir.WriteJSON(o.Out, "result.json", result); err != nil {
 			return result, err
 		}
 	}
@@ -63,7 +64,7 @@ func Run(ctx context.Context, o Options) (Result, error) {
 		result.Objectives = append(result.Objectives, own.withCheapestOf(result.Objectives))
 		result.conclude()
 	}
-	return result, errors.Join(result.write(o.Out), result.table(o.Progress))
+	return result, errors.Join(outdir.WriteJSON(o.Out, "result.json", result), result.table(o.Progress))
 }
 
 // size looks at one size of incident.
