@@ -1,7 +1,6 @@
 package controllers
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -146,8 +145,7 @@ func (r *PolicyReconciler) liveFleet(ctx context.Context) (f liveFleet, err erro
 	if err = r.Live.List(ctx, &list); err != nil {
 		return f, fmt.Errorf("list EndpointSyncNodes: %w", err)
 	}
-	f.nodes = r.Signals.stamped(list.Nodes())
-	slices.SortFunc(f.nodes, func(a, b v1alpha1.EndpointSyncNode) int { return cmp.Compare(a.Name, b.Name) })
+	f.nodes = r.Signals.stamped(byName(list))
 	f.leaseHolder, err = r.leaseHolder(ctx)
 	return f, err
 }

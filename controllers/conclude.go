@@ -169,7 +169,7 @@ func begunRollout(s Situation, nodes []rollout.Node) begun {
 	if !open || newest.Policy != s.Policy.Name {
 		return begun{}
 	}
-	if why := s.Policy.Spec.Bounds.Reject(target.Flags); why != "" {
+	if why := s.Policy.Spec.Bounds.Reject(target.Flags, s.Policy.Name); why != "" {
 		return begun{outside: fmt.Sprintf(
 			"revision %d is on some nodes and not on others, and does not go on because %s: widen spec.bounds, or wait for the next decision, which brings all nodes in step",
 			newest.Revision, why)}

@@ -70,9 +70,14 @@ func (r *PolicyReconciler) fleet(ctx context.Context) ([]v1alpha1.EndpointSyncPo
 	if err := r.Client.List(ctx, &nodes); err != nil {
 		return nil, nil, fmt.Errorf("list EndpointSyncNodes: %w", err)
 	}
-	all := nodes.Nodes()
-	slices.SortFunc(all, func(a, b v1alpha1.EndpointSyncNode) int { return cmp.Compare(a.Name, b.Name) })
-	return policies, all, nil
+	return policies, byName(nodes), nil
+}
+
+// byName returns what stands for nodes, in the order of their names.
+func byName(list v1alpha1.EndpointSyncNodeList) []v1alpha1.EndpointSyncNode {
+	nodes := list.Nodes()
+	slices.SortFunc(nodes, func(a, b v1alpha1.EndpointSyncNode) int { return cmp.Compare(a.Name, b.Name) })
+	return nodes
 }
 
 // PoliciesByAge returns all policies, the one in charge first: the oldest, by name if two are equally old.

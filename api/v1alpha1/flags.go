@@ -130,18 +130,18 @@ func (f Flags) get(name string) int32 {
 	return 0
 }
 
-// Reject says why the bounds do not admit a setting, naming the first flag that lies outside its bound or has none; an
-// absent flag lies inside. It returns the empty string for a setting that they admit.
-func (b Bounds) Reject(f Flags) string {
+// Reject says why the bounds of a policy of that name do not admit a setting, by the first flag that lies outside its bound
+// or has none; an absent flag lies inside. It returns the empty string for a setting that they admit.
+func (b Bounds) Reject(f Flags, policy string) string {
 	low := Flags{b.KubeAPIQPS.Min, b.KubeAPIBurst.Min, b.ConcurrentEndpointSyncs.Min, b.ConcurrentServiceEndpointSyncs.Min}.List()
 	high := Flags{b.KubeAPIQPS.Max, b.KubeAPIBurst.Max, b.ConcurrentEndpointSyncs.Max, b.ConcurrentServiceEndpointSyncs.Max}.List()
 	for i, v := range f.List() {
 		switch {
 		case v.Value == 0:
 		case high[i].Value == 0:
-			return fmt.Sprintf("--%s has no bound, so it is never touched", v.Name)
+			return fmt.Sprintf("--%s has no bound in policy %s, so it is never touched", v.Name, policy)
 		case v.Value < low[i].Value || v.Value > high[i].Value:
-			return fmt.Sprintf("--%s=%d is outside its bound of %d to %d", v.Name, v.Value, low[i].Value, high[i].Value)
+			return fmt.Sprintf("--%s=%d is outside %d to %d, the bounds of policy %s", v.Name, v.Value, low[i].Value, high[i].Value, policy)
 		}
 	}
 	return ""

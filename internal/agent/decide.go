@@ -186,26 +186,8 @@ func checkBounds(s situation) decision {
 	if s.Instruction.Action != v1alpha1.ActionApply || s.Policy.Policy == nil {
 		return decision{}
 	}
-	b := s.Policy.Policy.Spec.Bounds
-	low := v1alpha1.Flags{
-		KubeAPIQPS: b.KubeAPIQPS.Min, KubeAPIBurst: b.KubeAPIBurst.Min,
-		ConcurrentEndpointSyncs:        b.ConcurrentEndpointSyncs.Min,
-		ConcurrentServiceEndpointSyncs: b.ConcurrentServiceEndpointSyncs.Min,
-	}.List()
-	high := v1alpha1.Flags{
-		KubeAPIQPS: b.KubeAPIQPS.Max, KubeAPIBurst: b.KubeAPIBurst.Max,
-		ConcurrentEndpointSyncs:        b.ConcurrentEndpointSyncs.Max,
-		ConcurrentServiceEndpointSyncs: b.ConcurrentServiceEndpointSyncs.Max,
-	}.List()
-	for i, f := range s.Instruction.Flags.List() {
-		switch {
-		case f.Value == 0:
-		case high[i].Value == 0:
-			return refuse(v1alpha1.ReasonOutOfBounds, "--%s has no bound in policy %s, so it is never touched", f.Name, s.Instruction.PolicyName)
-		case f.Value < low[i].Value || f.Value > high[i].Value:
-			return refuse(v1alpha1.ReasonOutOfBounds, "--%s=%d is outside %d to %d, the bounds of policy %s",
-				f.Name, f.Value, low[i].Value, high[i].Value, s.Instruction.PolicyName)
-		}
+	if why := s.Policy.Policy.Spec.Bounds.Reject(s.Instruction.Flags, s.Instruction.PolicyName); why != "" {
+		return refuse(v1alpha1.ReasonOutOfBounds, "%s", why)
 	}
 	return decision{}
 }

@@ -43,7 +43,7 @@ func (o *operator) look(s *stage) float64 {
 	if out.Told.Revision != nil {
 		s.act(out.Told, Action{Since: situation.Evidence.Demand.Start.Sub(start).Seconds(), Cause: out.Bottleneck.Type})
 	}
-	if out.Stalled == v1alpha1.ReasonNotImplemented {
+	if out.Stalled == v1alpha1.ReasonInvalidSpec {
 		s.broken = append(s.broken, "the scene's policy cannot be used: "+out.Message)
 	}
 	return o.again(s, out)

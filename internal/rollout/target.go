@@ -1,0 +1,57 @@
+package rollout
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+)
+
+// Target is what every node is to have.
+type Target struct {
+	Action v1alpha1.Action
+	Flags  v1alpha1.Flags
+	// Exempt says that it is a step back, which neither windows, nor the cooldown, nor the restart budget may hold up.
+	Exempt bool
+}
+
+// toldTo says whether the target was the node's last instruction and its change has ended.
+func (t Target) toldTo(n Node) bool {
+	return n.Revision > 0 && n.Action == t.Action && n.Flags == t.Flags && !n.InFlight()
+}
+
+// reachedBy says whether the node was told the target, ended it well, and still runs it.
+func (t Target) reachedBy(n Node) bool { return t.endedWell(n) && !t.lostBy(n) }
+
+func (t Target) endedWell(n Node) bool {
+	return t.toldTo(n) && (n.Outcome == v1alpha1.OutcomeCommitted || n.Outcome == v1alpha1.OutcomeUnchanged)
+}
+
+// lostBy says whether the node had the target and runs something else now: somebody else has rewritten the manifest.
+func (t Target) lostBy(n Node) bool {
+	return t.endedWell(n) && t.Action == v1alpha1.ActionApply && n.Running != (v1alpha1.Flags{}) && !t.Flags.Within(n.Running)
+}
+
+// takenFrom says whether somebody else rewrote the manifest after the node had the target, or while it got it.
+func (t Target) takenFrom(n Node) bool {
+	return t.lostBy(n) || (t.toldTo(n) && n.Reason == v1alpha1.ReasonConflictingEdit)
+}
+
+// Open returns the target of the last rollout if it is not over: some node was never told, or somebody else took it
+// away again, or some nodes have it and others do not. It goes on before anything new is decided.
+func Open(nodes []Node) (Target, bool) {
+	if len(nodes) == 0 {
+		return Target{}, false
+	}
+	newest := slices.MaxFunc(nodes, func(a, b Node) int { return cmp.Compare(a.Revision, b.Revision) })
+	t := Target{Action: newest.Action, Flags: newest.Flags}
+	if newest.Revision == 0 || t.Action != v1alpha1.ActionApply {
+		return Target{}, false
+	}
+	reached := slices.ContainsFunc(nodes, t.reachedBy)
+	open := slices.ContainsFunc(nodes, func(n Node) bool {
+		untold := n.Action != t.Action || n.Flags != t.Flags
+		return untold || t.takenFrom(n) || (reached && !t.reachedBy(n))
+	})
+	return t, open
+}
