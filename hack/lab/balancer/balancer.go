@@ -27,14 +27,23 @@ const (
 	dialTimeout = time.Second
 )
 
+// state is what the last probes say of a backend.
+type state string
+
+const (
+	unready state = "not ready" // it may answer; also before the first probe
+	ready   state = "ready"
+	down    state = "down"
+)
+
 // backend is one API server.
 type backend struct {
 	address string
 
 	mu    sync.Mutex
-	ready bool
-	// broken is closed when the backend stops being ready, and its connections with it: a client that waits for a
-	// stopped server would wait long.
+	state state
+	// broken is closed when the backend goes down, and its connections with it: a client that waits for a stopped server
+	// would wait long. Another takes its place then.
 	broken chan struct{}
 }
 
@@ -65,7 +74,7 @@ func serve(ctx context.Context, listener net.Listener, backends []string, log io
 	defer cancel()
 	client := probeClient()
 	for _, address := range backends {
-		one := &backend{address: address, broken: make(chan struct{})}
+		one := &backend{address: address, state: unready, broken: make(chan struct{})}
 		b.backends = append(b.backends, one)
 		running.Go(func() { b.watch(ctx, one, client) })
 	}
@@ -92,7 +101,8 @@ func probeClient() *http.Client {
 }
 
 // watch keeps a backend's state true until ctx is done. One answer that stays out says no more than that the machine is
-// busy; several in a row, or nobody listening, say that the backend is down.
+// busy; several in a row, or nobody listening, say that the backend is down. One that answers that it is not ready gets no
+// new connections, and keeps those that it has: it is busy or about to end, and ends them itself then.
 func (b *balancer) watch(ctx context.Context, one *backend, client *http.Client) {
 	missed := 0
 	for {
@@ -100,10 +110,15 @@ func (b *balancer) watch(ctx context.Context, one *backend, client *http.Client)
 		if missed++; err == nil {
 			missed = 0
 		}
-		_, answered := errors.AsType[statusError](err) // Busy or starting; whoever is connected to it stays so.
-		down := missed >= missedProbes && !answered || errors.Is(err, syscall.ECONNREFUSED)
-		if (err == nil || down) && one.set(err == nil) {
-			_, _ = fmt.Fprintf(b.log, "%s ready: %t (%v)\n", one.address, err == nil, err)
+		now := unready
+		switch _, answered := errors.AsType[statusError](err); {
+		case err == nil:
+			now = ready
+		case errors.Is(err, syscall.ECONNREFUSED) || missed >= missedProbes && !answered:
+			now = down
+		}
+		if (now != unready || missed >= missedProbes) && one.set(now) {
+			_, _ = fmt.Fprintf(b.log, "%s is %s (%v)\n", one.address, now, err)
 		}
 		select {
 		case <-ctx.Done():
@@ -134,30 +149,26 @@ type statusError string
 
 func (e statusError) Error() string { return string(e) }
 
-// set notes whether the backend is ready, and tells whether that is new.
-func (one *backend) set(ready bool) (changed bool) { //nolint:revive // The state, not a mode.
+// set notes a backend's state, and tells whether that is new.
+func (one *backend) set(now state) (changed bool) {
 	one.mu.Lock()
 	defer one.mu.Unlock()
-	if one.ready == ready {
+	if one.state == now {
 		return false
 	}
-	one.ready = ready
-	if ready {
-		one.broken = make(chan struct{})
-	} else {
+	one.state = now
+	if now == down {
 		close(one.broken)
+		one.broken = make(chan struct{})
 	}
 	return true
 }
 
-// state returns whether the backend is ready and, if it is, what tells that it stopped being so.
-func (one *backend) state() (ready bool, broken <-chan struct{}) {
+// now returns whether the backend takes connections, and what tells those that it has that it went down.
+func (one *backend) now() (takes bool, broken <-chan struct{}) { //nolint:revive // Two answers to one question.
 	one.mu.Lock()
 	defer one.mu.Unlock()
-	if !one.ready {
-		return false, nil
-	}
-	return true, one.broken
+	return one.state == ready, one.broken
 }
 
 // inTurn returns all backends, each time beginning with another, those that are ready first.
@@ -166,16 +177,16 @@ func (b *balancer) inTurn() []*backend {
 	first := b.next
 	b.next++
 	b.mu.Unlock()
-	var ready, rest []*backend
+	var takers, rest []*backend
 	for i := range b.backends {
 		one := b.backends[(first+i)%len(b.backends)]
-		if ok, _ := one.state(); ok {
-			ready = append(ready, one)
+		if takes, _ := one.now(); takes {
+			takers = append(takers, one)
 		} else {
 			rest = append(rest, one)
 		}
 	}
-	return append(ready, rest...)
+	return append(takers, rest...)
 }
 
 // pass connects a client with a backend until one of them ends the connection or the backend stops being ready.
@@ -183,7 +194,7 @@ func (b *balancer) pass(ctx context.Context, client net.Conn) {
 	defer func() { _ = client.Close() }()
 	dialer := net.Dialer{Timeout: dialTimeout}
 	for _, one := range b.inTurn() {
-		_, broken := one.state()
+		_, broken := one.now()
 		server, err := dialer.DialContext(ctx, "tcp", one.address)
 		if err != nil {
 			continue

@@ -36,6 +36,7 @@ func startServer(t *testing.T, name string) *server {
 		case r.URL.Path == "/wait":
 			s.arrived <- struct{}{}
 			<-s.silent
+			_, _ = io.WriteString(w, name)
 		case r.URL.Path == "/readyz" && !s.ready.Load():
 			w.WriteHeader(http.StatusInternalServerError)
 		default:
@@ -43,7 +44,11 @@ func startServer(t *testing.T, name string) *server {
 		}
 	}))
 	t.Cleanup(func() {
-		close(s.silent)
+		select {
+		case <-s.silent:
+		default:
+			close(s.silent)
+		}
 		s.Close()
 	})
 	return s
@@ -144,16 +149,26 @@ func TestWithoutAnyReadyBackendEachIsTried(t *testing.T) {
 	}
 }
 
-func TestAClientDoesNotWaitForABackendThatStoppedBeingReady(t *testing.T) {
+// waits begins a request to one that is not answered, and returns what ends it. No connection but this goes to one
+// afterwards.
+func waits(t *testing.T, address string, one, two *server) (ended <-chan string) {
+	t.Helper()
+	untilAnswers(t, address, "one")
+	answer := make(chan string, 1)
+	go func() { answer <- ask(t.Context(), address, "/wait") }()
+	<-one.arrived
+	two.ready.Store(true)
+	return answer
+}
+
+func TestAClientDoesNotWaitForABackendThatWentDown(t *testing.T) {
 	one, two := startServer(t, "one"), startServer(t, "two")
 	two.ready.Store(false)
 	address := balance(t, one.address(), two.address())
-	untilAnswers(t, address, "one")
-	ended := make(chan string, 1)
-	go func() { ended <- ask(t.Context(), address, "/wait") }()
-	<-one.arrived
-	two.ready.Store(true)
-	one.ready.Store(false)
+	ended := waits(t, address, one, two)
+	if err := one.Listener.Close(); err != nil { // The request that it has begun goes on.
+		t.Fatal(err)
+	}
 	select {
 	case got := <-ended:
 		if got != "" {
@@ -163,4 +178,17 @@ func TestAClientDoesNotWaitForABackendThatStoppedBeingReady(t *testing.T) {
 		t.Error("the connection stayed open")
 	}
 	untilAnswers(t, address, "two")
+}
+
+func TestABackendThatIsNotReadyKeepsItsConnections(t *testing.T) {
+	one, two := startServer(t, "one"), startServer(t, "two")
+	two.ready.Store(false)
+	address := balance(t, one.address(), two.address())
+	ended := waits(t, address, one, two)
+	one.ready.Store(false)
+	untilAnswers(t, address, "two")
+	close(one.silent)
+	if got := <-ended; got != "one" {
+		t.Errorf("the request that had begun was answered by %q, want one", got)
+	}
 }

@@ -47,10 +47,10 @@ func stages() []stage {
 	return []stage{
 		{"install", (*scene).install},
 		{"incident", (*scene).incidentAtTheDefaults},
-		{"observe", (*scene).observeWritesNothing},
 		{"rollout", (*scene).rollOut},
 		{"story", (*scene).storyAfterwards},
 		{"token", (*scene).stolenToken},
+		{"observe", (*scene).observeWritesNothing},
 		{"badvalues", (*scene).badValues},
 		{"twocontrollers", (*scene).twoControllers},
 		{"kubeadm", (*scene).kubeadmRewrites},

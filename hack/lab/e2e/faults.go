@@ -12,6 +12,7 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/kubeadm"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/machine"
 )
@@ -69,12 +70,16 @@ func (s *silence) end() error {
 // observeWritesNothing has everything fail that may, in the middle of an incident, while the policy observes.
 func (s *scene) observeWritesNothing(ctx context.Context) (err error) {
 	nodes := s.cluster.Nodes
+	if err = s.applyPolicy(ctx, policySpec(v1alpha1.ModeObserve)); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.applyPolicy(context.WithoutCancel(ctx), policySpec(v1alpha1.ModeEnforce))) }()
 	quiet, err := listen(nodes)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, quiet.end()) }()
-	if _, err = s.work.Flip(ctx); err != nil {
+	if err = s.flip(ctx); err != nil {
 		return err
 	}
 	for _, fault := range []struct {

@@ -32,8 +32,8 @@ const (
 	setupTimeout = 5 * time.Minute
 )
 
-// install puts the images on every node, installs config/default as a person would, and makes the Services whose Pods
-// will change.
+// install puts the images on every node, makes the Services whose Pods will change, and then installs config/default as a
+// person would, so that the operator does not take the making for an incident.
 func (s *scene) install(ctx context.Context) error {
 	if err := s.importImages(ctx); err != nil {
 		return err
@@ -41,17 +41,19 @@ func (s *scene) install(ctx context.Context) error {
 	if err := s.startHollowNodes(ctx); err != nil {
 		return err
 	}
-	s.sayf("kubectl apply --server-side -k config/default")
-	if _, err := s.kubectl(ctx, "apply", "--server-side", "-k", filepath.Join(s.Root, "config", "default")); err != nil {
-		return err
-	}
 	bounded, cancel := context.WithTimeout(ctx, setupTimeout)
 	defer cancel()
 	group, inner := errgroup.WithContext(bounded)
 	group.Go(func() error { return s.populate(inner) })
-	group.Go(func() error { return s.operatorReady(inner) })
 	group.Go(func() error { return s.deployStory(inner, 0) })
 	if err := group.Wait(); err != nil {
+		return err
+	}
+	s.sayf("kubectl apply --server-side -k config/default")
+	if _, err := s.kubectl(ctx, "apply", "--server-side", "-k", filepath.Join(s.Root, "config", "default")); err != nil {
+		return err
+	}
+	if err := s.operatorReady(ctx); err != nil {
 		return err
 	}
 	if _, err := s.atRest(ctx, readyTimeout); err != nil {

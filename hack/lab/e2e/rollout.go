@@ -29,7 +29,7 @@ func (s *scene) rollOut(ctx context.Context) error {
 	s.observer.Mark("rollout")
 	group, inner := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		if _, err := s.work.Flip(inner); err != nil {
+		if err := s.flip(inner); err != nil {
 			return err
 		}
 		return s.work.WaitConverged(inner)

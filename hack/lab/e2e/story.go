@@ -20,6 +20,7 @@ import (
 
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/observer"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/story"
+	"github.com/endpointsync/endpoint-sync-operator/hack/lab/workload"
 )
 
 const (
@@ -29,7 +30,10 @@ const (
 	// leadIn is how long all is well before the incident begins, and head how long that has been going on when the
 	// Deployment is restarted.
 	leadIn = 2 * time.Second
-	head   = 3 * time.Second
+	head   = 12 * time.Second
+	// incidentLength is over which time the Services change: 42 a second are twice what the default flags let each
+	// controller write, and less than what three API servers take that share a small machine.
+	incidentLength = 24 * time.Second
 	// settleTimeout bounds what has to follow from an incident that is over.
 	settleTimeout = 2 * time.Minute
 )
@@ -45,6 +49,9 @@ func policySpec(mode v1alpha1.Mode) v1alpha1.EndpointSyncPolicySpec {
 			ConcurrentEndpointSyncs:        v1alpha1.WorkersBound{Min: 5, Max: 50},
 			ConcurrentServiceEndpointSyncs: v1alpha1.WorkersBound{Min: 5, Max: 50},
 		},
+		// Three control planes share the processor of one small machine, so that an API server is slower here than any that
+		// a team would run: the default guardrails would rightly refuse.
+		Guardrails: v1alpha1.Guardrails{MaxMutatingLatency: "30s", MaxRejectedPercent: 5},
 		Rollout: v1alpha1.Rollout{
 			Cooldown: "1m", MinReady: "5s", HealthTimeout: "2m",
 			RestartBudget: v1alpha1.RestartBudget{MaxRestarts: 16, Period: "1m"},
@@ -121,7 +128,7 @@ func (s *scene) tell(ctx context.Context, window string) (traffic story.Traffic,
 // incident changes every Pod and returns when the observer has seen all of it published.
 func (s *scene) incident(ctx context.Context, window string) (seen observer.Result, err error) {
 	s.observer.Mark(window)
-	if _, err = s.work.Flip(ctx); err != nil {
+	if err = s.flip(ctx); err != nil {
 		return seen, err
 	}
 	if err = s.work.WaitConverged(ctx); err != nil {
@@ -137,6 +144,12 @@ func (s *scene) incident(ctx context.Context, window string) (seen observer.Resu
 		return nil
 	})
 	return seen, err
+}
+
+// flip changes every Pod once, Service by Service.
+func (s *scene) flip(ctx context.Context) error {
+	_, err := s.work.FlipAt(ctx, workload.Pace{Over: incidentLength})
+	return err
 }
 
 // sleep lets a time pass that is part of the story, and not a wait for something.

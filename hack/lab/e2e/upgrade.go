@@ -109,13 +109,13 @@ func (s *scene) rewrittenWith(ctx context.Context) error {
 }
 
 func (s *scene) upgradeNode(ctx context.Context, n *kubeadm.Node) error {
-	_, err := n.Output(ctx, s.cluster.Binaries.Kubeadm, "upgrade", "node", "--ignore-preflight-errors=all")
+	_, err := n.Output(ctx, s.cluster.Binaries.Kubeadm, "upgrade", "node", "--patches", kubeadm.PatchDir, "--ignore-preflight-errors=all")
 	return err
 }
 
 func (s *scene) upgradeApply(ctx context.Context, n *kubeadm.Node) error {
 	_, err := n.Output(ctx, s.cluster.Binaries.Kubeadm, "upgrade", "apply", controlplane.KubernetesVersion, "--yes", "--force",
-		"--ignore-preflight-errors=all", "--skip-phases=addon")
+		"--patches", kubeadm.PatchDir, "--ignore-preflight-errors=all", "--skip-phases=addon")
 	return err
 }
 

@@ -243,6 +243,9 @@ func (m *maker) join(ctx context.Context, i int) error {
 	if err = os.WriteFile(node.Path(ConfigFile), text, 0o600); err != nil {
 		return fmt.Errorf("write kubeadm's configuration: %w", err)
 	}
+	if err = writePatches(node.Path(PatchDir)); err != nil {
+		return err
+	}
 	log, err := os.OpenFile(node.Log("kubeadm"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("open log: %w", err)
@@ -252,6 +255,21 @@ func (m *maker) join(ctx context.Context, i int) error {
 	cmd.Stdout, cmd.Stderr = log, log
 	if err = cmd.Run(); err != nil {
 		return fmt.Errorf("kubeadm %s on %s: %w\n%w", args[0], node.Name, errors.Join(err, context.Cause(ctx)), node.Explain("kubeadm", machine.Kubelet))
+	}
+	return nil
+}
+
+// writePatches writes what kubeadm changes in the manifests that it writes.
+func writePatches(dir string) error {
+	text, err := etcdPatch()
+	if err != nil {
+		return err
+	}
+	if err = os.MkdirAll(dir, 0o700); err == nil {
+		err = os.WriteFile(filepath.Join(dir, "etcd+strategic.yaml"), text, 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("write patches for kubeadm: %w", err)
 	}
 	return nil
 }

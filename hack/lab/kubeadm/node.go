@@ -12,6 +12,10 @@ import (
 // ConfigFile is where, on a node, kubeadm's configuration lies that the node was made with.
 const ConfigFile = "/etc/kubernetes/kubeadm.yaml"
 
+// PatchDir is where, on a node, lie the patches that kubeadm was told to apply to the static Pods that it writes. An
+// upgrade has to be told, too.
+const PatchDir = "/etc/kubernetes/patches"
+
 // Node is a control-plane node, and the machine it runs on. Its name is both the Node's and the host name.
 type Node struct {
 	*machine.Machine

@@ -58,12 +58,13 @@ func (c *cluster) addKinds() {
 	core := schema.GroupVersion{Version: "v1"}
 	discovery := schema.GroupVersion{Group: "discovery.k8s.io", Version: "v1"}
 	ours := schema.GroupVersion{Group: "endpointsync.io", Version: "v1alpha1"}
-	leases, policies, channels := newTable(), newTable(), newTable()
+	leases, policies, channels, configMaps := newTable(), newTable(), newTable(), newTable()
 	c.kinds = []*kind{
 		{gv: core, resource: resourcePods, name: "Pod", namespaced: true, objects: c.podObjects, blank: blank[corev1.Pod]},
 		{gv: core, resource: resourceServices, name: "Service", namespaced: true, objects: c.serviceObjects, blank: blank[corev1.Service]},
 		{gv: core, resource: resourceEndpoints, name: "Endpoints", namespaced: true, objects: c.endpointsObjects, blank: blank[corev1.Endpoints]},
 		{gv: core, resource: resourceNodes, name: "Node", objects: c.nodeObjects, blank: blank[corev1.Node]},
+		{gv: core, resource: "configmaps", name: "ConfigMap", namespaced: true, table: configMaps, blank: blank[corev1.ConfigMap]},
 		{gv: core, resource: resourceNamespaces, name: "Namespace", objects: c.namespaceObjects, blank: blank[corev1.Namespace]},
 		{
 			gv: discovery, resource: resourceSlices, name: "EndpointSlice", namespaced: true,
