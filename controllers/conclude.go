@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -193,14 +194,25 @@ func (c *Conclusion) failed(s Situation) bool {
 				continue
 			}
 			c.Stalled = v1alpha1.ReasonRolledBack
-			c.Message = fmt.Sprintf("node %s rolled %s back at %s: %s: %s. It is not tried again for 24h or until the "+
+			c.Message = fmt.Sprintf("node %s rolled %s back at %s: %s. It is not tried again for 24h or until the "+
 				"policy's spec changes; look at kube-controller-manager's log on that node, then change spec.bounds",
-				n.Name, f.Flags, f.Time.UTC().Format(time.RFC3339), f.Reason, n.Status.Last.Message)
+				n.Name, f.Flags, f.Time.UTC().Format(time.RFC3339), whyFailed(f, n.Status.Last))
 			c.Step = hold(v1alpha1.ReasonRolledBack, c.Message)
 			return true
 		}
 	}
 	return false
+}
+
+// whyFailed adds to a failure's reason what the node said of it, unless it has changed to something else since.
+func whyFailed(f v1alpha1.FailedSetting, last v1alpha1.ChangeResult) string {
+	switch {
+	case last.Flags != f.Flags || last.Message == "":
+		return f.Reason
+	case strings.HasPrefix(last.Message, f.Reason+": "):
+		return last.Message
+	}
+	return f.Reason + ": " + last.Message
 }
 
 // current says whether a failure still speaks against its setting. An inconclusive one blames no value.

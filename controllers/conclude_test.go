@@ -297,3 +297,23 @@ func TestInvalidWindowsAreNamed(t *testing.T) {
 		}
 	}
 }
+
+func TestAFailureSaysWhatTheNodeSaidOfItAndNothingLater(t *testing.T) {
+	f := failure()
+	f.Reason = v1alpha1.ReasonNeverStarted
+	for name, c := range map[string]struct {
+		last v1alpha1.ChangeResult
+		want string
+	}{
+		"of this change":                  {v1alpha1.ChangeResult{Flags: f.Flags, Message: "no answer"}, "NeverStarted: no answer"},
+		"of this change, with its reason": {v1alpha1.ChangeResult{Flags: f.Flags, Message: "NeverStarted: no answer"}, "NeverStarted: no answer"},
+		"nothing":                         {v1alpha1.ChangeResult{Flags: f.Flags}, "NeverStarted"},
+		"of a later change":               {v1alpha1.ChangeResult{Message: "the new process was proven"}, "NeverStarted"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := whyFailed(f, c.last); got != c.want {
+				t.Errorf("whyFailed = %q, want %q", got, c.want)
+			}
+		})
+	}
+}

@@ -296,7 +296,8 @@ func (s *situation) byKCM(claim func(float64, string)) {
 	case s.contested(latency): // The API server knows better; byServer asks it.
 	case latency >= slowWrite:
 		claim(0.8, fmt.Sprintf("a write took %v in the API server", rounded(latency)))
-	case latency >= strainedWrite && quiet > 0 && latency.Seconds() >= strain*quiet.Seconds() && u.tokenShare() < throttledShare:
+	case latency >= strainedWrite && quiet > 0 && latency.Seconds() >= strain*quiet.Seconds() &&
+		u.tokenShare() < throttledShare && !s.tokensAlone(u.tokenShare()):
 		claim(0.6, fmt.Sprintf("a write took %v in the API server, and %v when it was quiet", rounded(latency), rounded(quiet)))
 	}
 }

@@ -34,6 +34,7 @@ func cases() map[v1alpha1.BottleneckType][]world {
 			{demand: few, flags: flagsOf(50, 100, 5, 5), truth: model},
 			{demand: many, flags: v1alpha1.DefaultFlags(), truth: model},
 			{demand: few, flags: v1alpha1.DefaultFlags(), truth: model, until: 12 * time.Second},
+			{demand: few, flags: v1alpha1.DefaultFlags(), truth: Parameters{Base: 130 * time.Millisecond, Capacity: 1500}},
 		},
 		v1alpha1.BottleneckWorkers: {
 			{demand: few, flags: flagsOf(300, 1000, 2, 2), truth: model},

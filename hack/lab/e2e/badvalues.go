@@ -29,6 +29,8 @@ const (
 	mostRollback = 90 * time.Second
 	// rollbackTimeout bounds one.
 	rollbackTimeout = 4 * time.Minute
+	// highestBurst is what the policy allows until it has become known what is refused.
+	highestBurst = 1000
 	// look is how often a manifest is read.
 	look = 20 * time.Millisecond
 	// refused is the first of the bursts that are rolled out and that the program e2e/picky refuses.
@@ -62,14 +64,11 @@ func (s *scene) badValues(ctx context.Context) (err error) {
 	for i := range rollbacks {
 		bad := flags
 		bad.KubeAPIBurst = int32(refused + i)
-		during := func() error { return nil }
+		during := func(string) error { return nil }
 		if i >= rollbacks-withoutAPI {
-			during = func() error { return node.SignalAll(apiserver, syscall.SIGSTOP) }
+			during = func(argument string) error { return s.withoutAPIServer(ctx, node, argument) }
 		}
 		took, rollErr := s.rollback(ctx, node, bad, during)
-		if i >= rollbacks-withoutAPI {
-			rollErr = errors.Join(rollErr, node.SignalAll(apiserver, syscall.SIGCONT))
-		}
 		if rollErr != nil {
 			return fmt.Errorf("roll-back %d: %w", i+1, rollErr)
 		}
@@ -88,12 +87,24 @@ func (s *scene) badValues(ctx context.Context) (err error) {
 	if median := s.medianRollback(); median > mostRollback {
 		return fmt.Errorf("half of the roll-backs took %s or longer, want %s at most", median, mostRollback)
 	}
-	return s.policyTells(ctx, node.Name)
+	if err = s.policyTells(ctx, node.Name); err != nil {
+		return err
+	}
+	s.maxBurst = refused - 1 // What the policy's message says to do; until then it is stalled.
+	return s.applyPolicy(ctx, s.policySpec(v1alpha1.ModeEnforce))
 }
 
 // hurry lifts the agents' own limit of one change in ten minutes, with which what follows would take hours.
 func (s *scene) hurry(ctx context.Context) error {
-	const patch = `[{"op":"add","path":"/spec/template/spec/containers/0/args/-","value":"--min-interval=1ms"}]`
+	const hurried = "--min-interval=1ms"
+	set, err := s.kube.AppsV1().DaemonSets(operator.Namespace).Get(ctx, operator.Agent, metav1.GetOptions{})
+	if err != nil {
+		return fmt.Errorf("hurry the agents: %w", err)
+	}
+	if slices.Contains(set.Spec.Template.Spec.Containers[0].Args, hurried) {
+		return nil
+	}
+	const patch = `[{"op":"add","path":"/spec/template/spec/containers/0/args/-","value":"` + hurried + `"}]`
 	if _, err := s.kubectl(ctx, "-n", operator.Namespace, "patch", "daemonset", operator.Agent, "--type=json", "-p", patch); err != nil {
 		return err
 	}
@@ -152,8 +163,8 @@ func (s *scene) manifests() (map[string]string, error) {
 }
 
 // rollback rolls bad flags out to a node and returns how long it took from the new manifest until the old one ran healthy.
-// Something may happen during it.
-func (s *scene) rollback(ctx context.Context, n *kubeadm.Node, bad v1alpha1.Flags, during func() error) (took time.Duration, err error) {
+// Something may happen while the manifest has the bad argument.
+func (s *scene) rollback(ctx context.Context, n *kubeadm.Node, bad v1alpha1.Flags, during func(argument string) error) (took time.Duration, err error) {
 	if _, err = s.atRest(ctx, comeBack); err != nil {
 		return 0, err
 	}
@@ -161,11 +172,11 @@ func (s *scene) rollback(ctx context.Context, n *kubeadm.Node, bad v1alpha1.Flag
 		return 0, err
 	}
 	marker := fmt.Sprintf("--kube-api-burst=%d", bad.KubeAPIBurst)
-	swapped, err := s.manifestHas(ctx, n, marker)
+	swapped, err := s.manifestIs(ctx, n, "one with "+marker, func(text string) bool { return strings.Contains(text, marker) })
 	if err != nil {
 		return 0, err
 	}
-	if err = during(); err != nil {
+	if err = during(marker); err != nil {
 		return 0, err
 	}
 	err = s.await(ctx, rollbackTimeout, "the roll-back of "+bad.String(), func(ctx context.Context) error {
@@ -187,20 +198,31 @@ func (s *scene) rollback(ctx context.Context, n *kubeadm.Node, bad v1alpha1.Flag
 	return s.clock.Since(swapped), err
 }
 
-// manifestHas returns when the node's manifest was first seen to have an argument.
-func (s *scene) manifestHas(ctx context.Context, n *kubeadm.Node, argument string) (at time.Time, err error) {
+// withoutAPIServer stops the node's API server until a bad argument is gone from the manifest. Until it goes on, the old
+// process cannot be healthy: kube-controller-manager does not serve before its own node's API server has answered it.
+func (s *scene) withoutAPIServer(ctx context.Context, n *kubeadm.Node, argument string) (err error) {
+	defer func() { err = errors.Join(err, n.SignalAll(apiserver, syscall.SIGCONT)) }()
+	if err = n.SignalAll(apiserver, syscall.SIGSTOP); err != nil {
+		return err
+	}
+	_, err = s.manifestIs(ctx, n, "one without "+argument, func(text string) bool { return !strings.Contains(text, argument) })
+	return err
+}
+
+// manifestIs returns when the node's manifest was first seen to be as wanted.
+func (s *scene) manifestIs(ctx context.Context, n *kubeadm.Node, what string, wanted func(text string) bool) (at time.Time, err error) {
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
 	for ctx.Err() == nil {
 		text, err := os.ReadFile(filepath.Join(n.Manifests(), manifestName))
-		if err == nil && strings.Contains(string(text), argument) {
+		if err == nil && wanted(string(text)) {
 			return s.clock.Now(), nil
 		}
 		if err = s.sleep(ctx, look); err != nil {
 			break
 		}
 	}
-	return at, fmt.Errorf("the manifest of %s never had %s", n.Name, argument)
+	return at, fmt.Errorf("the manifest of %s never was %s", n.Name, what)
 }
 
 // policyTells checks that the policy says which node, why, and what to do.

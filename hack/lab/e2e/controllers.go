@@ -19,6 +19,9 @@ const stalled = time.Minute
 // twoControllers runs two controllers that both believe they lead through rollouts in which other things go wrong, too:
 // never may two nodes be in flight, and the leader is the last.
 func (s *scene) twoControllers(ctx context.Context) (err error) {
+	if err = s.hurry(ctx); err != nil {
+		return err
+	}
 	if err = s.controllerArgs(ctx, "--leader-elect=false"); err != nil {
 		return err
 	}

@@ -75,7 +75,10 @@ func Run(ctx context.Context, o Options) (err error) {
 			return fmt.Errorf("no stage %q: want some of %s", name, strings.Join(Stages(), ", "))
 		}
 	}
-	s := &scene{Options: o, clock: clock.RealClock{}, result: Result{KubernetesVersion: controlplane.KubernetesVersion}}
+	s := &scene{
+		Options: o, clock: clock.RealClock{}, maxBurst: highestBurst,
+		result: Result{KubernetesVersion: controlplane.KubernetesVersion},
+	}
 	s.began = s.clock.Now()
 	if err = s.bringUp(ctx); err != nil {
 		return err

@@ -70,10 +70,12 @@ func (s *silence) end() error {
 // observeWritesNothing has everything fail that may, in the middle of an incident, while the policy observes.
 func (s *scene) observeWritesNothing(ctx context.Context) (err error) {
 	nodes := s.cluster.Nodes
-	if err = s.applyPolicy(ctx, policySpec(v1alpha1.ModeObserve)); err != nil {
+	if err = s.applyPolicy(ctx, s.policySpec(v1alpha1.ModeObserve)); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.applyPolicy(context.WithoutCancel(ctx), policySpec(v1alpha1.ModeEnforce))) }()
+	defer func() {
+		err = errors.Join(err, s.applyPolicy(context.WithoutCancel(ctx), s.policySpec(v1alpha1.ModeEnforce)))
+	}()
 	quiet, err := listen(nodes)
 	if err != nil {
 		return err

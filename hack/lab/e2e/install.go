@@ -50,7 +50,11 @@ func (s *scene) install(ctx context.Context) error {
 		return err
 	}
 	s.sayf("kubectl apply --server-side -k config/default")
-	if _, err := s.kubectl(ctx, "apply", "--server-side", "-k", filepath.Join(s.Root, "config", "default")); err != nil {
+	args := []string{"apply", "--server-side", "-k", filepath.Join(s.Root, "config", "default")}
+	if s.Attach { // An earlier run may have hurried the agents.
+		args = append(args, "--force-conflicts")
+	}
+	if _, err := s.kubectl(ctx, args...); err != nil {
 		return err
 	}
 	if err := s.operatorReady(ctx); err != nil {

@@ -17,6 +17,9 @@ const releaseGate = "--feature-gates=ControllerManagerReleaseLeaderElectionLockO
 // releaseOnExit measures a rollout's hand-over where every kube-controller-manager gives its Lease up when it ends. The
 // gate is set by hand, as a platform team would: the operator never does.
 func (s *scene) releaseOnExit(ctx context.Context) error {
+	if err := s.hurry(ctx); err != nil {
+		return err
+	}
 	for _, n := range s.cluster.Nodes {
 		if err := s.setGate(ctx, n); err != nil {
 			return fmt.Errorf("set the gate on %s: %w", n.Name, err)

@@ -23,7 +23,7 @@ const (
 // of one hand-over.
 func (s *scene) rollOut(ctx context.Context) error {
 	s.audit.reset()
-	if err := s.applyPolicy(ctx, policySpec(v1alpha1.ModeEnforce)); err != nil {
+	if err := s.applyPolicy(ctx, s.policySpec(v1alpha1.ModeEnforce)); err != nil {
 		return err
 	}
 	s.observer.Mark("rollout")

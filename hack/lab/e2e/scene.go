@@ -56,6 +56,7 @@ type scene struct {
 	clock    clock.WithTicker
 	began    time.Time
 	result   Result
+	maxBurst int32 // of the policy's bounds
 }
 
 // connect makes clients.

@@ -34,18 +34,21 @@ const (
 	// incidentLength is over which time the Services change: 42 a second are twice what the default flags let each
 	// controller write, and less than what three API servers take that share a small machine.
 	incidentLength = 24 * time.Second
+	// measured is for how long measure runs, and measureLead how long before the incident.
+	measured    = 45 * time.Second
+	measureLead = 5 * time.Second
 	// settleTimeout bounds what has to follow from an incident that is over.
 	settleTimeout = 2 * time.Minute
 )
 
 // policySpec is what the platform team of this story asks for.
-func policySpec(mode v1alpha1.Mode) v1alpha1.EndpointSyncPolicySpec {
+func (s *scene) policySpec(mode v1alpha1.Mode) v1alpha1.EndpointSyncPolicySpec {
 	return v1alpha1.EndpointSyncPolicySpec{
 		Mode:      mode,
 		Objective: v1alpha1.Objective{Percentile: 99, MaxLag: v1alpha1.DurationOf(maxLag), Window: "30m", MinSamples: 300},
 		Bounds: v1alpha1.Bounds{
 			KubeAPIQPS:                     v1alpha1.QPSBound{Min: 20, Max: 300},
-			KubeAPIBurst:                   v1alpha1.BurstBound{Min: 30, Max: 1000},
+			KubeAPIBurst:                   v1alpha1.BurstBound{Min: 30, Max: s.maxBurst},
 			ConcurrentEndpointSyncs:        v1alpha1.WorkersBound{Min: 5, Max: 50},
 			ConcurrentServiceEndpointSyncs: v1alpha1.WorkersBound{Min: 5, Max: 50},
 		},
@@ -81,7 +84,7 @@ func (s *scene) applyPolicy(ctx context.Context, spec v1alpha1.EndpointSyncPolic
 // incidentAtTheDefaults makes the incident with nobody tuning anything, and counts what users of a Service see of it. The
 // policy observes.
 func (s *scene) incidentAtTheDefaults(ctx context.Context) error {
-	if err := s.applyPolicy(ctx, policySpec(v1alpha1.ModeObserve)); err != nil {
+	if err := s.applyPolicy(ctx, s.policySpec(v1alpha1.ModeObserve)); err != nil {
 		return err
 	}
 	traffic, seen, err := s.tell(ctx, "before")
@@ -205,11 +208,15 @@ func (s *scene) describe(ctx context.Context, i *Incident) error {
 	return nil
 }
 
-// storyAfterwards is the same incident under the flags that the operator chose, and then once more with the preStop sleep
-// that measure recommends.
+// storyAfterwards is the same incident under the flags that the operator chose: once for measure, which recommends a preStop
+// sleep, once for the users, and once for users of Pods with that sleep.
 func (s *scene) storyAfterwards(ctx context.Context) error {
-	recommended := make(chan recommendation, 1)
-	go func() { recommended <- s.measure(ctx) }()
+	sleep, err := s.recommend(ctx)
+	if err != nil {
+		return err
+	}
+	s.result.Story.PreStopSeconds = sleep
+	s.sayf("measure recommends a preStop sleep of %d s", sleep)
 	traffic, seen, err := s.tell(ctx, "after")
 	if err != nil {
 		return err
@@ -221,15 +228,9 @@ func (s *scene) storyAfterwards(ctx context.Context) error {
 	if err = s.describe(ctx, s.result.After); err != nil {
 		return err
 	}
-	sleep := <-recommended
-	if sleep.err != nil {
-		return sleep.err
-	}
-	s.result.Story.PreStopSeconds = sleep.seconds
-	s.sayf("measure recommends a preStop sleep of %d s", sleep.seconds)
 	deploying, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
-	if err = s.deployStory(deploying, int64(sleep.seconds)); err != nil {
+	if err = s.deployStory(deploying, int64(sleep)); err != nil {
 		return err
 	}
 	lossless, _, err := s.tell(ctx, "afterWithPreStop")
@@ -270,26 +271,33 @@ func (s *scene) objectiveMet(ctx context.Context) error {
 	})
 }
 
-// recommendation is the preStop sleep that measure recommends.
-type recommendation struct {
-	seconds int
-	err     error
+// recommend runs measure, as people do in an incident, and returns the preStop sleep that it recommends, in seconds.
+func (s *scene) recommend(ctx context.Context) (seconds int, err error) {
+	group, inner := errgroup.WithContext(ctx)
+	group.Go(func() (err error) { seconds, err = s.measure(inner); return err })
+	group.Go(func() error {
+		if waitErr := s.sleep(inner, measureLead); waitErr != nil {
+			return waitErr
+		}
+		_, incidentErr := s.incident(inner, "measured")
+		return incidentErr
+	})
+	return seconds, group.Wait()
 }
 
-// measure runs the command that people run in an incident, beside one.
-func (s *scene) measure(ctx context.Context) recommendation {
+func (s *scene) measure(ctx context.Context) (seconds int, err error) {
 	cmd := exec.CommandContext(ctx, s.Operator, "measure", "--kubeconfig", s.cluster.AdminKubeconfig,
-		"--for", (drive - 10*time.Second).String(), "--objective", maxLag.String(), "-o", "json")
+		"--for", measured.String(), "--objective", maxLag.String(), "-o", "json")
 	log, err := os.Create(filepath.Join(s.cluster.Dir, "measure.log"))
 	if err != nil {
-		return recommendation{err: err}
+		return 0, err
 	}
 	defer func() { _ = log.Close() }()
 	cmd.Stderr = log
 	out, err := cmd.Output()
 	// Exit status 2 says that the objective was missed, which others check.
 	if exit, ok := errors.AsType[*exec.ExitError](err); err != nil && (!ok || exit.ExitCode() != 2) {
-		return recommendation{err: fmt.Errorf("run measure: %w", err)}
+		return 0, fmt.Errorf("run measure: %w", err)
 	}
 	var document struct {
 		PreStop struct {
@@ -297,10 +305,10 @@ func (s *scene) measure(ctx context.Context) recommendation {
 		} `json:"preStop"`
 	}
 	if err = json.Unmarshal(out, &document); err != nil {
-		return recommendation{err: fmt.Errorf("read what measure printed: %w", err)}
+		return 0, fmt.Errorf("read what measure printed: %w", err)
 	}
 	if document.PreStop.SleepSeconds == 0 {
-		return recommendation{err: errors.New("measure recommends no preStop sleep")}
+		return 0, errors.New("measure recommends no preStop sleep")
 	}
-	return recommendation{seconds: document.PreStop.SleepSeconds}
+	return document.PreStop.SleepSeconds, nil
 }

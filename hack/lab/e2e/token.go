@@ -2,9 +2,7 @@ package e2e
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -27,7 +25,7 @@ func (s *scene) stolenToken(ctx context.Context) error {
 	for _, n := range s.cluster.Nodes[1:] {
 		others = append(others, n.Name)
 	}
-	token, err := agentToken(node)
+	token, err := agentToken(ctx, node)
 	if err != nil {
 		return err
 	}
@@ -49,13 +47,17 @@ func (s *scene) stolenToken(ctx context.Context) error {
 	return nil
 }
 
-// agentToken reads the token that the kubelet projected into the agent's Pod.
-func agentToken(n *kubeadm.Node) (string, error) {
-	pattern := filepath.Join(n.Path("/var/lib/kubelet/pods"), "*", "volumes", "kubernetes.io~projected", "credentials", "token")
-	found, err := filepath.Glob(pattern)
-	if err != nil || len(found) != 1 {
-		return "", errors.Join(err, fmt.Errorf("%d files match %s, want the agent's alone", len(found), pattern))
+// agentToken reads the token that the kubelet projected into the agent's Pod, where only the node itself sees it.
+func agentToken(ctx context.Context, n *kubeadm.Node) (string, error) {
+	const place = "*/volumes/kubernetes.io~projected/credentials/token"
+	out, err := n.Output(ctx, "find", "/var/lib/kubelet/pods", "-path", place)
+	if err != nil {
+		return "", err
 	}
-	token, err := os.ReadFile(found[0])
+	found := strings.Fields(string(out))
+	if len(found) != 1 {
+		return "", fmt.Errorf("%d files on %s match %s, want the agent's alone", len(found), n.Name, place)
+	}
+	token, err := n.Output(ctx, "cat", found[0])
 	return strings.TrimSpace(string(token)), err
 }

@@ -27,6 +27,9 @@ const (
 // kubeadmRewrites has the real kubeadm write manifests anew. Without persistence that takes the flags away, which is
 // seen as drift, waited out and mended; with it kubeadm's own configuration has them, and nothing restarts.
 func (s *scene) kubeadmRewrites(ctx context.Context) error {
+	if err := s.hurry(ctx); err != nil {
+		return err
+	}
 	if err := s.rewrittenWithout(ctx); err != nil {
 		return fmt.Errorf("persistence None: %w", err)
 	}
@@ -62,7 +65,7 @@ func (s *scene) rewrittenWith(ctx context.Context) error {
 	if _, err := s.kubectl(ctx, "apply", "--server-side", "-k", filepath.Join(s.Root, "config", "kubeadm-config")); err != nil {
 		return err
 	}
-	spec := policySpec(v1alpha1.ModeEnforce)
+	spec := s.policySpec(v1alpha1.ModeEnforce)
 	spec.Persistence = v1alpha1.PersistenceKubeadmConfig
 	if err := s.applyPolicy(ctx, spec); err != nil {
 		return err

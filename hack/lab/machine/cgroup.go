@@ -83,9 +83,30 @@ func makeCgroups(name string) ([]string, error) {
 				return nil, fmt.Errorf("make control group: %w", err)
 			}
 		}
+		if err = outweigh(filepath.Join(root, name)); err != nil {
+			return nil, fmt.Errorf("make control group: %w", err)
+		}
 		parts = append(parts, filepath.Join(root, name, system))
 	}
 	return parts, nil
+}
+
+// weights are four times what a usual process weighs: a machine is many of them, and has a processor of its own where it is
+// no lab. The first file is version 1's, the second version 2's.
+var weights = map[string]string{"cpu.shares": "4096", "cpu.weight": "400"}
+
+// outweigh gives a group its weight, where the processor's controller has it.
+func outweigh(dir string) error {
+	for file, weight := range weights {
+		path := filepath.Join(dir, file)
+		if _, err := os.Stat(path); os.IsNotExist(err) {
+			continue
+		}
+		if err := os.WriteFile(path, []byte(weight), 0); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // makeCgroup makes one group. One of version 1's cpuset takes no process before it has processors and memory.
