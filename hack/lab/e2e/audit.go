@@ -115,3 +115,12 @@ func order(begun []beginning) ([]string, error) {
 	}
 	return names, nil
 }
+
+// nodesOf names the nodes in the order in which they were begun.
+func nodesOf(begun []beginning) []string {
+	names := make([]string, 0, len(begun))
+	for _, b := range begun {
+		names = append(names, b.node)
+	}
+	return names
+}

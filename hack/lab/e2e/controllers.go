@@ -74,7 +74,7 @@ func (s *scene) oneRollout(
 			all.LeaderNotLast++
 		}
 	}
-	s.sayf("  begun in the order %v", begun)
+	s.sayf("  begun in the order %v", nodesOf(begun))
 	_, err = s.atRest(ctx, comeBack)
 	return err
 }

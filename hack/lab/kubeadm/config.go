@@ -17,9 +17,10 @@ import (
 const (
 	// repository is where kubeadm thinks that images come from. They are on each node already.
 	repository = "lab.local"
-	// etcdTag and sandboxImage have no version that anything would compare.
-	etcdTag      = "lab"
+	// sandboxImage has no version that anything would compare. That of etcd is compared by an upgrade, which then leaves
+	// etcd alone.
 	sandboxImage = repository + "/pause:lab"
+	etcdTag      = controlplane.EtcdVersion + "-0"
 
 	// endpointName is the API's name in the machines' own hosts files.
 	endpointName = "lab-api"
