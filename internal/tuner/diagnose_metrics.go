@@ -165,8 +165,15 @@ type pressure struct {
 	etcd     time.Duration
 }
 
-// minRequests is how many requests make a mean or a share worth using.
-const minRequests = 20
+const (
+	// minRequests is how many requests make a mean or a share worth using.
+	minRequests = 20
+
+	// minRefused is how many requests must have been refused between two scrapes for that to mean something: an API server
+	// refuses a watch or two whose cache it is still filling (Kubernetes v1.37.2,
+	// staging/src/k8s.io/apiserver/pkg/storage/cacher/cacher.go), and between scrapes of a quiet one that is a percent.
+	minRefused = 5
+)
 
 func pressureOf(samples []ServerSample) pressure {
 	var p pressure
@@ -179,8 +186,8 @@ func pressureOf(samples []ServerSample) pressure {
 		p.write = max(p.write, mean(b.EndpointWriteTime-a.EndpointWriteTime, b.EndpointWrites-a.EndpointWrites))
 		p.wait = max(p.wait, mean(b.QueueWait-a.QueueWait, b.QueueWaits-a.QueueWaits))
 		p.etcd = max(p.etcd, mean(b.EtcdTime-a.EtcdTime, b.EtcdWrites-a.EtcdWrites))
-		if n := b.Requests - a.Requests; n >= minRequests {
-			p.refused = max(p.refused, float64(b.Refused-a.Refused)/float64(n))
+		if n, refused := b.Requests-a.Requests, b.Refused-a.Refused; n >= minRequests && refused >= minRefused {
+			p.refused = max(p.refused, float64(refused)/float64(n))
 		}
 		p.rejected += max(0, b.Rejected-a.Rejected)
 		p.queued = max(p.queued, b.Queued)

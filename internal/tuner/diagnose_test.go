@@ -174,3 +174,27 @@ func TestAWaitIsCountedBeforeItsRequestIs(t *testing.T) {
 		t.Error("writes that waited for three times as long as they took fit together, want them not to")
 	}
 }
+
+func TestAFewRefusedRequestsAreNoCause(t *testing.T) {
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	at := func(second, requests, refused int) ServerSample {
+		return ServerSample{
+			Time: start.Add(time.Duration(second) * time.Second), ProcessStart: start,
+			Requests: int64(requests), Refused: int64(refused),
+		}
+	}
+	for name, c := range map[string]struct {
+		samples []ServerSample
+		want    float64
+	}{
+		"a watch whose cache is being filled": {[]ServerSample{at(0, 1000, 0), at(5, 1060, 1), at(10, 1120, 2)}, 0},
+		"a few of many":                       {[]ServerSample{at(0, 1000, 0), at(5, 1500, 5)}, 0.01},
+		"many":                                {[]ServerSample{at(0, 1000, 0), at(5, 1100, 20), at(10, 1200, 21)}, 0.2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := pressureOf(c.samples).refused; got != c.want {
+				t.Errorf("refused = %v, want %v", got, c.want)
+			}
+		})
+	}
+}
