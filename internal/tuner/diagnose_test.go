@@ -176,7 +176,6 @@ func TestAWaitIsCountedBeforeItsRequestIs(t *testing.T) {
 }
 
 func TestAFewRefusedRequestsAreNoCause(t *testing.T) {
-	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	at := func(second, requests, refused int) ServerSample {
 		return ServerSample{
 			Time: start.Add(time.Duration(second) * time.Second), ProcessStart: start,

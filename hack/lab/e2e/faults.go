@@ -10,9 +10,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/fsnotify/fsnotify"
 
-	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/kubeadm"
 	"github.com/endpointsync/endpoint-sync-operator/hack/lab/machine"
 )
