@@ -165,7 +165,7 @@ func (one *backend) set(now state) (changed bool) {
 }
 
 // now returns whether the backend takes connections, and what tells those that it has that it went down.
-func (one *backend) now() (takes bool, broken <-chan struct{}) { //nolint:revive // Two answers to one question.
+func (one *backend) now() (takes bool, broken <-chan struct{}) {
 	one.mu.Lock()
 	defer one.mu.Unlock()
 	return one.state == ready, one.broken

@@ -80,7 +80,7 @@ func (s *scene) rewrittenWith(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	before, err := s.processes()
+	before, err := s.manifests()
 	if err != nil {
 		return err
 	}
@@ -98,27 +98,27 @@ func (s *scene) rewrittenWith(ctx context.Context) error {
 	if _, err = s.atRest(ctx, comeBack); err != nil {
 		return err
 	}
-	after, err := s.processes()
+	after, err := s.manifests()
 	if err != nil {
 		return err
 	}
-	for name, pid := range before {
-		if after[name] != pid {
-			return fmt.Errorf("kube-controller-manager on %s was restarted by kubeadm (process %d, then %d) although kubeadm-config has the flags",
-				name, pid, after[name])
+	for name, text := range before { // The kubelet restarts nothing whose manifest is what it was.
+		if after[name] != text {
+			return fmt.Errorf("kubeadm has changed kube-controller-manager's manifest on %s although kubeadm-config has the flags", name)
 		}
 	}
 	return s.allRun(ctx, flags, settleTimeout)
 }
 
 func (s *scene) upgradeNode(ctx context.Context, n *kubeadm.Node) error {
-	_, err := n.Output(ctx, s.cluster.Binaries.Kubeadm, "upgrade", "node", "--patches", kubeadm.PatchDir, "--ignore-preflight-errors=all")
+	_, err := n.Output(ctx, s.cluster.Binaries.Kubeadm, "upgrade", "node", "--etcd-upgrade=false", "--patches", kubeadm.PatchDir,
+		"--ignore-preflight-errors=all")
 	return err
 }
 
 func (s *scene) upgradeApply(ctx context.Context, n *kubeadm.Node) error {
 	_, err := n.Output(ctx, s.cluster.Binaries.Kubeadm, "upgrade", "apply", controlplane.KubernetesVersion, "--yes", "--force",
-		"--patches", kubeadm.PatchDir, "--ignore-preflight-errors=all", "--skip-phases=addon")
+		"--etcd-upgrade=false", "--patches", kubeadm.PatchDir, "--ignore-preflight-errors=all", "--skip-phases=addon")
 	return err
 }
 
@@ -134,17 +134,4 @@ func persisted(ctx context.Context, kube kubernetes.Interface, flags v1alpha1.Fl
 		}
 	}
 	return nil
-}
-
-// processes are the numbers of all nodes' kube-controller-manager.
-func (s *scene) processes() (map[string]int, error) {
-	all := map[string]int{}
-	for _, n := range s.cluster.Nodes {
-		found, err := n.Processes("kube-controller-manager")
-		if err != nil || len(found) != 1 {
-			return nil, errors.Join(err, fmt.Errorf("%d kube-controller-managers on %s, want 1", len(found), n.Name))
-		}
-		all[n.Name] = found[0].PID
-	}
-	return all, nil
 }
