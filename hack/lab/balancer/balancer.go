@@ -189,7 +189,7 @@ func (b *balancer) inTurn() []*backend {
 	return append(takers, rest...)
 }
 
-// pass connects a client with a backend until one of them ends the connection or the backend stops being ready.
+// pass connects a client with a backend until one of them ends the connection or the backend goes down.
 func (b *balancer) pass(ctx context.Context, client net.Conn) {
 	defer func() { _ = client.Close() }()
 	dialer := net.Dialer{Timeout: dialTimeout}

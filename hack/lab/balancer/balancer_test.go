@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -24,12 +25,14 @@ type server struct {
 
 	ready   atomic.Bool
 	arrived chan struct{} // receives when "/wait" is asked
-	silent  chan struct{} // closed at the end; "/wait" answers then
+	silent  chan struct{} // "/wait" answers when it is closed
+	speak   func()        // closes silent, once; at the end at the latest
 }
 
 func startServer(t *testing.T, name string) *server {
 	t.Helper()
 	s := &server{arrived: make(chan struct{}, 1), silent: make(chan struct{})}
+	s.speak = sync.OnceFunc(func() { close(s.silent) })
 	s.ready.Store(true)
 	s.Server = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
@@ -44,11 +47,7 @@ func startServer(t *testing.T, name string) *server {
 		}
 	}))
 	t.Cleanup(func() {
-		select {
-		case <-s.silent:
-		default:
-			close(s.silent)
-		}
+		s.speak()
 		s.Close()
 	})
 	return s
@@ -187,7 +186,7 @@ func TestABackendThatIsNotReadyKeepsItsConnections(t *testing.T) {
 	ended := waits(t, address, one, two)
 	one.ready.Store(false)
 	untilAnswers(t, address, "two")
-	close(one.silent)
+	one.speak()
 	if got := <-ended; got != "one" {
 		t.Errorf("the request that had begun was answered by %q, want one", got)
 	}

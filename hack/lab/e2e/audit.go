@@ -101,17 +101,16 @@ func inFlight(n v1alpha1.EndpointSyncNode) bool {
 
 // order returns the nodes that were begun, and checks that each was begun once and the leader last.
 func order(begun []beginning) ([]string, error) {
-	var names []string
+	names := nodesOf(begun)
 	for i, b := range begun {
-		for _, earlier := range begun[:i] {
-			if earlier.node == b.node {
+		for _, earlier := range names[:i] {
+			if earlier == b.node {
 				return names, fmt.Errorf("node %s was begun twice: %+v", b.node, begun)
 			}
 		}
 		if b.led && i < len(begun)-1 {
 			return names, fmt.Errorf("node %s led and was not the last: %+v", b.node, begun)
 		}
-		names = append(names, b.node)
 	}
 	return names, nil
 }
