@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -103,10 +104,8 @@ func inFlight(n v1alpha1.EndpointSyncNode) bool {
 func order(begun []beginning) ([]string, error) {
 	names := nodesOf(begun)
 	for i, b := range begun {
-		for _, earlier := range names[:i] {
-			if earlier == b.node {
-				return names, fmt.Errorf("node %s was begun twice: %+v", b.node, begun)
-			}
+		if slices.Contains(names[:i], b.node) {
+			return names, fmt.Errorf("node %s was begun twice: %+v", b.node, begun)
 		}
 		if b.led && i < len(begun)-1 {
 			return names, fmt.Errorf("node %s led and was not the last: %+v", b.node, begun)

@@ -75,14 +75,8 @@ func (s *scene) badValues(ctx context.Context) (err error) {
 		s.result.RollbackSeconds = append(s.result.RollbackSeconds, took.Seconds())
 		s.sayf("roll-back %d of %d on %s took %s", i+1, rollbacks, node.Name, took.Round(100*time.Millisecond))
 	}
-	after, err := s.manifests()
-	if err != nil {
-		return err
-	}
-	for name, content := range before {
-		if after[name] != content {
-			return fmt.Errorf("the manifest of %s is not what it was before the roll-backs", name)
-		}
+	if err = s.manifestsAre(before); err != nil {
+		return fmt.Errorf("after the roll-backs: %w", err)
 	}
 	if median := s.medianRollback(); median > mostRollback {
 		return fmt.Errorf("half of the roll-backs took %s or longer, want %s at most", median, mostRollback)
@@ -160,6 +154,20 @@ func (s *scene) manifests() (map[string]string, error) {
 		all[n.Name] = string(text)
 	}
 	return all, nil
+}
+
+// manifestsAre checks that no node's manifest has changed.
+func (s *scene) manifestsAre(before map[string]string) error {
+	now, err := s.manifests()
+	if err != nil {
+		return err
+	}
+	for name, text := range before {
+		if now[name] != text {
+			return fmt.Errorf("kube-controller-manager's manifest on %s is not what it was", name)
+		}
+	}
+	return nil
 }
 
 // rollback rolls bad flags out to a node and returns how long it took from the new manifest until the old one ran healthy.

@@ -282,7 +282,8 @@ func (s *scene) recommend(ctx context.Context) (seconds int, err error) {
 		_, incidentErr := s.incident(inner, "measured")
 		return incidentErr
 	})
-	return seconds, group.Wait()
+	err = group.Wait()
+	return seconds, err
 }
 
 func (s *scene) measure(ctx context.Context) (seconds int, err error) {

@@ -98,14 +98,8 @@ func (s *scene) rewrittenWith(ctx context.Context) error {
 	if _, err = s.atRest(ctx, comeBack); err != nil {
 		return err
 	}
-	after, err := s.manifests()
-	if err != nil {
-		return err
-	}
-	for name, text := range before { // The kubelet restarts nothing whose manifest is what it was.
-		if after[name] != text {
-			return fmt.Errorf("kubeadm has changed kube-controller-manager's manifest on %s although kubeadm-config has the flags", name)
-		}
+	if err = s.manifestsAre(before); err != nil { // The kubelet restarts nothing whose manifest is what it was.
+		return fmt.Errorf("kubeadm-config has the flags, and yet: %w", err)
 	}
 	return s.allRun(ctx, flags, settleTimeout)
 }
