@@ -68,7 +68,7 @@ func Stages() []string {
 }
 
 // Run brings a cluster up, runs the stages, writes the result and removes the cluster. The result is written also when a
-// stage fails; the others are not run then.
+// stage fails; the others are not run then. A figure that is not as wanted makes the run fail, but no stage.
 func Run(ctx context.Context, o Options) (err error) {
 	for _, name := range o.Only {
 		if !slices.Contains(Stages(), name) {
@@ -81,6 +81,9 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	s.began = s.clock.Now()
 	if err = s.bringUp(ctx); err != nil {
+		return err
+	}
+	if err = machine.Outrank(); err != nil {
 		return err
 	}
 	if !o.Attach {
@@ -106,8 +109,18 @@ func Run(ctx context.Context, o Options) (err error) {
 			return err
 		}
 	}
+	if missed := s.result.Missed; len(missed) > 0 {
+		return fmt.Errorf("all stages ran; not as wanted, of the figures in %s:\n%s", filepath.Join(o.Out, "result.json"), strings.Join(missed, "\n"))
+	}
 	s.sayf("all stages passed; the figures are in %s", filepath.Join(o.Out, "result.json"))
 	return nil
+}
+
+// missf notes a figure that is not as wanted.
+func (s *scene) missf(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	s.result.Missed = append(s.result.Missed, text)
+	s.sayf("MISSED: %s", text)
 }
 
 // bringUp makes the cluster, or finds the one that runs.

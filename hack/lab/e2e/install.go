@@ -108,7 +108,7 @@ func (s *scene) startHollowNodes(ctx context.Context) (err error) {
 // populate makes the Services and Pods of the incident, and waits until their endpoints are there.
 func (s *scene) populate(ctx context.Context) (err error) {
 	s.work, err = workload.New(s.cluster.Admin, workload.Options{
-		Namespace: namespace, Services: services, Nodes: s.nodes.Workers, Progress: s.Progress,
+		Namespace: shop, Namespaces: namespaces, Services: services, ServicesPerPod: servicesPerPod, Nodes: s.nodes.Workers, Progress: s.Progress,
 	})
 	if err != nil {
 		return err

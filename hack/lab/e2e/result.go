@@ -36,6 +36,9 @@ type Result struct {
 	TwoControllers *TwoControllers `json:"twoControllers,omitempty"`
 	// ReapplySeconds is from kubeadm's rewriting a manifest until the node runs our flags again.
 	ReapplySeconds float64 `json:"reapplySeconds,omitempty"`
+
+	// Missed are the figures that are not as wanted. With any, the run fails, after all its stages.
+	Missed []string `json:"missed,omitempty"`
 }
 
 // Incident is the lag of one incident in p99 seconds, as the observer saw it, with the flags that ran.

@@ -30,9 +30,10 @@ import (
 
 const (
 	policyName = "default"
-	namespace  = "shop"
-	// services is how many of them change in an incident.
-	services = 1000
+	// services is how many of them change in an incident. They are in these namespaces, called shop-0 and so on, and each
+	// Pod is one of several of them: what changes a Pod costs less then, and leaves more of a small machine to its endpoints.
+	services, namespaces, servicesPerPod = 1000, 50, 4
+	shop                                 = "shop"
 	// hollow is how many nodes without a kubelet the incident's Pods are bound to.
 	hollow = 4
 	// maxLag is what the policy asks for.
@@ -90,7 +91,7 @@ func (s *scene) watch(ctx context.Context) (err error) {
 	if s.observer != nil {
 		return nil
 	}
-	s.observer, err = observer.Start(ctx, s.cluster.Admin, observer.Options{Namespace: namespace, ServiceLabel: workload.ServiceLabel})
+	s.observer, err = observer.Start(ctx, s.cluster.Admin, observer.Options{ServiceLabel: workload.ServiceLabel})
 	if err != nil {
 		return err
 	}
@@ -220,7 +221,7 @@ func (s *scene) evidence(ctx context.Context) string {
 				n.Spec.Flags, n.Status.ObservedRevision, n.Status.Phase, n.Status.Leader != nil && *n.Status.Leader, n.Status.Running, n.Status.Last)
 		}
 	}
-	for _, args := range [][]string{{"get", "pods", "-A", "-o", "wide", "--field-selector", "metadata.namespace!=" + namespace}, {"-n", operator.Namespace, "logs", "-l", "app.kubernetes.io/part-of=endpoint-sync-operator", "--tail=12", "--prefix"}} {
+	for _, args := range [][]string{{"get", "pods", "-A", "-o", "wide", "--selector", "!" + workload.ServiceLabel}, {"-n", operator.Namespace, "logs", "-l", "app.kubernetes.io/part-of=endpoint-sync-operator", "--tail=12", "--prefix"}} {
 		text, err := s.kubectl(ctx, args...)
 		fmt.Fprintf(&out, "%s", text)
 		if err != nil {

@@ -6,47 +6,53 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// ledger holds, for one resource, what every Pod's membership should be and is, and how long it took to become so.
+// member is a Pod as an endpoint of one of its Services.
+type member struct {
+	pod     types.UID
+	service string
+}
+
+// ledger holds, for one resource, what every membership should be and is, and how long it took to become so.
 type ledger struct {
-	objects    map[string]map[types.UID]bool // Object (slice or Endpoints) → Pods it shows as ready.
-	visible    map[types.UID]visibility
-	open       map[types.UID]entry
+	objects    map[string]map[member]bool // Object (slice or Endpoints) → members it shows as ready.
+	visible    map[member]visibility
+	open       map[member]entry
 	closed     []entry
 	superseded []entry // Closed when they were overtaken.
 }
 
-// visibility is in how many objects a Pod shows as ready, and since when it does or does not.
+// visibility is in how many objects a member shows as ready, and since when it does or does not.
 type visibility struct {
 	objects int
 	since   time.Time
 }
 
-// entry is one change of a Pod's wanted membership.
+// entry is one change of a wanted membership.
 type entry struct {
-	pod            types.UID
-	service        string
+	member
+
 	added          bool
 	opened, closed time.Time // closed is zero while the change is open.
 }
 
 func newLedger() *ledger {
 	return &ledger{
-		objects: map[string]map[types.UID]bool{}, visible: map[types.UID]visibility{}, open: map[types.UID]entry{},
+		objects: map[string]map[member]bool{}, visible: map[member]visibility{}, open: map[member]entry{},
 	}
 }
 
-// want records that a Pod's membership should be e.added from now on, when it should have been the opposite since before.
+// want records that a membership should be e.added from now on, when it should have been the opposite since before.
 func (l *ledger) want(e entry, before time.Time) {
-	if previous, ok := l.open[e.pod]; ok {
+	if previous, ok := l.open[e.member]; ok {
 		// What was asked for before never showed, and need not any more.
-		delete(l.open, e.pod)
+		delete(l.open, e.member)
 		l.supersede(previous, e.opened)
 		return
 	}
-	v := l.visible[e.pod]
+	v := l.visible[e.member]
 	switch {
 	case (v.objects > 0) != e.added:
-		l.open[e.pod] = e
+		l.open[e.member] = e
 	case v.since.After(before):
 		// The publication reached us before its cause did: two watches are two streams.
 		e.closed = e.opened
@@ -63,46 +69,46 @@ func (l *ledger) supersede(e entry, now time.Time) {
 }
 
 // publish records what an object shows from now on; nil when it is gone.
-func (l *ledger) publish(object string, shows map[types.UID]bool, now time.Time) {
+func (l *ledger) publish(object string, shows map[member]bool, now time.Time) {
 	before := l.objects[object]
 	if len(shows) == 0 {
 		delete(l.objects, object)
 	} else {
 		l.objects[object] = shows
 	}
-	for pod := range shows {
-		if !before[pod] {
-			l.show(pod, 1, now)
+	for m := range shows {
+		if !before[m] {
+			l.show(m, 1, now)
 		}
 	}
-	for pod := range before {
-		if !shows[pod] {
-			l.show(pod, -1, now)
+	for m := range before {
+		if !shows[m] {
+			l.show(m, -1, now)
 		}
 	}
 }
 
-// show counts one object more or less that shows the Pod, and closes the change that waits for it.
-func (l *ledger) show(pod types.UID, by int, now time.Time) {
-	v := l.visible[pod]
+// show counts one object more or less that shows the member, and closes the change that waits for it.
+func (l *ledger) show(m member, by int, now time.Time) {
+	v := l.visible[m]
 	was := v.objects > 0
 	v.objects += by
 	is := v.objects > 0
 	if is != was {
 		v.since = now
 	}
-	l.visible[pod] = v
-	if e, ok := l.open[pod]; ok && e.added == is {
+	l.visible[m] = v
+	if e, ok := l.open[m]; ok && e.added == is {
 		e.closed = now
 		l.closed = append(l.closed, e)
-		delete(l.open, pod)
+		delete(l.open, m)
 	}
 }
 
-// forget drops a Pod that is gone and shows nowhere, so that the ledger does not grow with churn.
-func (l *ledger) forget(pod types.UID) {
-	if _, waits := l.open[pod]; !waits && l.visible[pod].objects == 0 {
-		delete(l.visible, pod)
+// forget drops a member whose Pod is gone and shows nowhere, so that the ledger does not grow with churn.
+func (l *ledger) forget(m member) {
+	if _, waits := l.open[m]; !waits && l.visible[m].objects == 0 {
+		delete(l.visible, m)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -28,14 +29,15 @@ type Options struct {
 	// Namespace is where the workload is; "" means all.
 	Namespace string
 
-	// ServiceLabel is the Pod label that holds the name of the Pod's Service. Pods without it are ignored.
+	// ServiceLabel is the Pod label that holds the name of the Pod's Service, or the names of several, joined by dots. Pods
+	// without it are ignored.
 	ServiceLabel string
 
 	// Clock stamps what is received; nil means the machine's.
 	Clock clock.PassiveClock
 }
 
-// Change is one Pod's readiness change and how long it took to show. Changes are in the order in which they opened.
+// Change is one Pod's readiness change and how long it took to show in one of its Services. Changes are in the order in which they opened.
 type Change struct {
 	Service, Pod string
 	Added        bool          // Became ready (or new and ready); else unready, terminating or gone.
@@ -105,9 +107,9 @@ type Observer struct {
 
 // podState is what a Pod's membership should be, and since when.
 type podState struct {
-	service string
-	wanted  bool
-	since   time.Time
+	services []string
+	wanted   bool
+	since    time.Time
 }
 
 // Start begins to watch and returns when everything that exists has been seen; that is the base line, and no change. The
@@ -218,12 +220,12 @@ func (l *ledger) resource(w window, now time.Time) Resource {
 
 // sawPod takes a Pod as it is now. A Pod seen for the first time is a change only if it is new since Start.
 func (ob *Observer) sawPod(pod *corev1.Pod, baseline bool, now time.Time) { //nolint:revive // How the Pod was learned is a fact about it.
-	service := pod.Labels[ob.options.ServiceLabel]
-	if service == "" {
+	names := pod.Labels[ob.options.ServiceLabel]
+	if names == "" {
 		return
 	}
 	before, known := ob.pods[pod.UID]
-	after := podState{service: service, wanted: belongs(pod), since: now}
+	after := podState{services: strings.Split(names, "."), wanted: belongs(pod), since: now}
 	if known && before.wanted == after.wanted {
 		return
 	}
@@ -241,16 +243,20 @@ func (ob *Observer) lostPod(uid types.UID, now time.Time) {
 	}
 	delete(ob.pods, uid)
 	if before.wanted {
-		ob.want(uid, podState{service: before.service, since: now}, before.since)
+		ob.want(uid, podState{services: before.services, since: now}, before.since)
 	}
-	ob.slices.forget(uid)
-	ob.endpoints.forget(uid)
+	for _, service := range before.services {
+		ob.slices.forget(member{uid, service})
+		ob.endpoints.forget(member{uid, service})
+	}
 }
 
 func (ob *Observer) want(uid types.UID, s podState, before time.Time) {
-	e := entry{pod: uid, service: s.service, added: s.wanted, opened: s.since}
-	ob.slices.want(e, before)
-	ob.endpoints.want(e, before)
+	for _, service := range s.services {
+		e := entry{member: member{uid, service}, added: s.wanted, opened: s.since}
+		ob.slices.want(e, before)
+		ob.endpoints.want(e, before)
+	}
 }
 
 // belongs says whether clients of the Service should reach the Pod.
@@ -266,22 +272,22 @@ func belongs(pod *corev1.Pod) bool {
 	})
 }
 
-func shownBySlice(slice *discoveryv1.EndpointSlice) map[types.UID]bool {
-	out := map[types.UID]bool{}
+func shownBySlice(slice *discoveryv1.EndpointSlice) map[member]bool {
+	out := map[member]bool{}
 	for _, e := range slice.Endpoints {
 		if e.TargetRef != nil && ptr.Deref(e.Conditions.Ready, true) {
-			out[e.TargetRef.UID] = true
+			out[member{e.TargetRef.UID, slice.Labels[discoveryv1.LabelServiceName]}] = true
 		}
 	}
 	return out
 }
 
-func shownByEndpoints(endpoints *corev1.Endpoints) map[types.UID]bool {
-	out := map[types.UID]bool{}
+func shownByEndpoints(endpoints *corev1.Endpoints) map[member]bool {
+	out := map[member]bool{}
 	for _, subset := range endpoints.Subsets {
 		for _, address := range subset.Addresses {
 			if address.TargetRef != nil {
-				out[address.TargetRef.UID] = true
+				out[member{address.TargetRef.UID, endpoints.Name}] = true
 			}
 		}
 	}

@@ -87,7 +87,9 @@ func pod(name string, status corev1.ConditionStatus) *corev1.Pod {
 }
 
 func slice(name string, ready ...string) *discoveryv1.EndpointSlice {
-	out := &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name, UID: types.UID(name)}}
+	out := &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{
+		Namespace: "ns", Name: name, UID: types.UID(name), Labels: map[string]string{discoveryv1.LabelServiceName: "web"},
+	}}
 	for _, p := range ready {
 		out.Endpoints = append(out.Endpoints, discoveryv1.Endpoint{TargetRef: &corev1.ObjectReference{UID: types.UID(p)}})
 	}
@@ -119,10 +121,33 @@ func TestChangesOfSlices(t *testing.T) {
 		Max                                 time.Duration
 	}
 	const second = time.Second
+	shared := func(status corev1.ConditionStatus) *corev1.Pod {
+		p := pod("a", status)
+		p.Labels = map[string]string{"app": "web.shop"}
+		return p
+	}
+	ofShop := func(s *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
+		s.Labels = map[string]string{discoveryv1.LabelServiceName: "shop"}
+		return s
+	}
 	tests := map[string]struct {
 		do   func(*stage)
 		want counts
 	}{
+		"a Pod of two Services is an addition in each": {
+			func(s *stage) {
+				s.list([]any{shared(no)}, nil).update("Pods", shared(yes)).after(second).update("EndpointSlices", slice("1", "a")).
+					after(second).update("EndpointSlices", ofShop(slice("2", "a")))
+			},
+			counts{Added: 2, Max: 2 * second},
+		},
+		"what one of two Services still lacks is open": {
+			func(s *stage) {
+				s.list([]any{shared(yes)}, []any{slice("1", "a"), ofShop(slice("2", "a"))}).
+					update("Pods", shared(no)).after(second).update("EndpointSlices", slice("1")).after(second)
+			},
+			counts{Removed: 2, Pending: 1, Max: 2 * second},
+		},
 		"what exists at the start is no change": {
 			func(s *stage) { s.list([]any{pod("a", yes)}, []any{slice("1", "a")}).after(second) },
 			counts{},

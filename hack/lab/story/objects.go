@@ -30,7 +30,7 @@ const (
 	Replicas = 6
 
 	// appLabel is the Pods' label that the Service selects by.
-	appLabel = "app"
+	appLabel = "app.kubernetes.io/name"
 	// serverPort is where the server listens by default.
 	serverPort = 8080
 	// servicePort is where the Service listens.

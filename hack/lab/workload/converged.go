@@ -41,7 +41,7 @@ type wrongCounts struct{ slices, endpoints int }
 var fromCache = metav1.ListOptions{ResourceVersion: "0"}
 
 func (w *Workload) wrong(ctx context.Context) (wrongCounts, error) {
-	client, namespace := w.clients[0], w.options.Namespace
+	client, namespace := w.clients[0], w.options.scope()
 	sliceList, err := client.DiscoveryV1().EndpointSlices(namespace).List(ctx, fromCache)
 	if err != nil {
 		return wrongCounts{}, fmt.Errorf("list EndpointSlices: %w", err)
@@ -53,35 +53,41 @@ func (w *Workload) wrong(ctx context.Context) (wrongCounts, error) {
 	inSlices, inEndpoints := readyInSlices(sliceList.Items), readyInEndpoints(endpointsList.Items)
 	var out wrongCounts
 	for _, pod := range w.pods {
-		if inSlices[pod.UID] != ready(pod) {
+		want := 0
+		if ready(pod) {
+			want = w.options.ServicesPerPod
+		}
+		if inSlices[pod.UID] != want {
 			out.slices++
 		}
-		if inEndpoints[pod.UID] != ready(pod) {
+		if inEndpoints[pod.UID] != want {
 			out.endpoints++
 		}
 	}
 	return out, nil
 }
 
-func readyInSlices(list []discoveryv1.EndpointSlice) map[types.UID]bool {
-	out := map[types.UID]bool{}
+// readyInSlices is in how many slices each Pod is ready.
+func readyInSlices(list []discoveryv1.EndpointSlice) map[types.UID]int {
+	out := map[types.UID]int{}
 	for _, slice := range list {
 		for _, endpoint := range slice.Endpoints {
 			if endpoint.TargetRef != nil && ptr.Deref(endpoint.Conditions.Ready, true) {
-				out[endpoint.TargetRef.UID] = true
+				out[endpoint.TargetRef.UID]++
 			}
 		}
 	}
 	return out
 }
 
-func readyInEndpoints(list []corev1.Endpoints) map[types.UID]bool {
-	out := map[types.UID]bool{}
+// readyInEndpoints is in how many Endpoints each Pod is ready.
+func readyInEndpoints(list []corev1.Endpoints) map[types.UID]int {
+	out := map[types.UID]int{}
 	for _, endpoints := range list {
 		for _, subset := range endpoints.Subsets {
 			for _, address := range subset.Addresses {
 				if address.TargetRef != nil {
-					out[address.TargetRef.UID] = true
+					out[address.TargetRef.UID]++
 				}
 			}
 		}

@@ -11,12 +11,14 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -24,7 +26,8 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// ServiceLabel is the label of each Pod that holds the name of its Service; the Service selects by it.
+// ServiceLabel is the label of each Pod that holds the name of its Service, or those of several, joined by dots; they
+// select by it.
 const ServiceLabel = "app"
 
 // Options are the workload's size. The zero value of a field means its default.
@@ -32,11 +35,17 @@ type Options struct {
 	// Namespace is created if absent; default "incident".
 	Namespace string
 
+	// Namespaces is over how many the Services spread; default 1. With more they are called Namespace-0, Namespace-1 and so
+	// on. kube-controller-manager goes through all Services and Pods of a namespace for each change in it: with a thousand
+	// in one, that is most of its work.
+	Namespaces int
+
 	// Services is how many there are; default 1000.
 	Services int
 
-	// PodsPerService is how many Pods each Service selects; default 1.
-	PodsPerService int
+	// PodsPerService is how many Pods each Service selects, and ServicesPerPod how many Services select each Pod; default 1.
+	// A Pod of several makes as many changes of endpoints as it has Services, for one write. Services is a multiple of it.
+	PodsPerService, ServicesPerPod int
 
 	// Nodes are the names of existing nodes that the Pods are bound to in turn. At least one is needed.
 	Nodes []string
@@ -65,7 +74,7 @@ func (o Options) withDefaults() Options {
 	for _, d := range []struct {
 		value    *int
 		fallback int
-	}{{&o.Services, defaultServices}, {&o.PodsPerService, 1}, {&o.Writers, defaultWriters}} {
+	}{{&o.Services, defaultServices}, {&o.PodsPerService, 1}, {&o.ServicesPerPod, 1}, {&o.Writers, defaultWriters}, {&o.Namespaces, 1}} {
 		if *d.value == 0 {
 			*d.value = d.fallback
 		}
@@ -101,6 +110,9 @@ func New(config *rest.Config, o Options) (*Workload, error) {
 		return nil, errors.New("workload: no node to bind Pods to")
 	}
 	w := &Workload{options: o.withDefaults(), clock: clock.RealClock{}}
+	if o = w.options; o.Services%o.ServicesPerPod != 0 {
+		return nil, fmt.Errorf("workload: %d Services cannot share Pods by %d", o.Services, o.ServicesPerPod)
+	}
 	for i := range clientCount {
 		c := rest.CopyConfig(config)
 		c.QPS = -1 // The API server's pace, not ours.
@@ -119,44 +131,78 @@ func New(config *rest.Config, o Options) (*Workload, error) {
 	return w, nil
 }
 
-// Setup creates the namespace, Services and Pods. Every second Pod is ready and the others are not, so that each Flip
-// makes as many endpoints appear as disappear. It does not wait for endpoints; WaitConverged does.
+// Setup creates namespaces, Pods and Services. Every second Pod is ready and the others are not, so that each Flip makes as
+// many endpoints appear as disappear. It does not wait for endpoints; WaitConverged does.
 func (w *Workload) Setup(ctx context.Context) error {
-	if err := w.makeNamespace(ctx); err != nil {
+	o := w.options
+	err := w.each(ctx, o.Namespaces, func(ctx context.Context, client kubernetes.Interface, i int) error {
+		return makeNamespace(ctx, client, o.namespace(i))
+	})
+	if err != nil {
 		return err
 	}
-	o := w.options
-	err := w.each(ctx, o.Services, func(ctx context.Context, client kubernetes.Interface, i int) error {
-		_, err := client.CoreV1().Services(o.Namespace).Create(ctx, w.newService(i), metav1.CreateOptions{})
+	w.pods = make([]*corev1.Pod, o.pods())
+	if err = w.each(ctx, len(w.pods), w.createPod); err != nil {
+		return fmt.Errorf("create Pods: %w", err)
+	}
+	_, _ = fmt.Fprintf(o.Progress, "workload: %d Pods running\n", len(w.pods))
+	// After their Pods, so that each takes one write of endpoints and not two.
+	err = w.each(ctx, o.Services, func(ctx context.Context, client kubernetes.Interface, i int) error {
+		_, err := client.CoreV1().Services(o.namespace(i/o.ServicesPerPod)).Create(ctx, o.service(i), metav1.CreateOptions{})
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("create Services: %w", err)
 	}
 	_, _ = fmt.Fprintf(o.Progress, "workload: %d Services created\n", o.Services)
-	w.pods = make([]*corev1.Pod, o.Services*o.PodsPerService)
-	err = w.each(ctx, len(w.pods), w.createPod)
-	if err != nil {
-		return fmt.Errorf("create Pods: %w", err)
-	}
-	_, _ = fmt.Fprintf(o.Progress, "workload: %d Pods running\n", len(w.pods))
 	return nil
+}
+
+// groups are the sets of Services that share their Pods, and pods how many Pods there are.
+func (o Options) groups() int { return o.Services / o.ServicesPerPod }
+func (o Options) pods() int   { return o.groups() * o.PodsPerService }
+
+// namespace is that of a group.
+func (o Options) namespace(group int) string {
+	if o.Namespaces == 1 {
+		return o.Namespace
+	}
+	return fmt.Sprintf("%s-%d", o.Namespace, group%o.Namespaces)
+}
+
+// names are those of a group's Services, as its Pods have them.
+func (o Options) names(group int) string {
+	var names []string
+	for i := range o.ServicesPerPod {
+		names = append(names, serviceName(group*o.ServicesPerPod+i))
+	}
+	return strings.Join(names, ".")
+}
+
+// scope is the namespace whose lists have everything: all, if there are several.
+func (o Options) scope() string {
+	if o.Namespaces == 1 {
+		return o.Namespace
+	}
+	return metav1.NamespaceAll
 }
 
 // Adopt takes over the Pods that an earlier Setup of the same options made, and reports whether all of them are there.
 func (w *Workload) Adopt(ctx context.Context) (bool, error) {
 	o := w.options
-	list, err := w.clients[0].CoreV1().Pods(o.Namespace).List(ctx, metav1.ListOptions{})
+	list, err := w.clients[0].CoreV1().Pods(o.scope()).List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return false, fmt.Errorf("list the Pods of namespace %s: %w", o.Namespace, err)
+		return false, fmt.Errorf("list Pods: %w", err)
 	}
-	byName := map[string]*corev1.Pod{}
+	byName := map[types.NamespacedName]*corev1.Pod{}
 	for i := range list.Items {
-		byName[list.Items[i].Name] = &list.Items[i]
+		p := &list.Items[i]
+		byName[types.NamespacedName{Namespace: p.Namespace, Name: p.Name}] = p
 	}
-	pods := make([]*corev1.Pod, o.Services*o.PodsPerService)
+	pods := make([]*corev1.Pod, o.pods())
 	for i := range pods {
-		if pods[i] = byName[podName(i, o.PodsPerService)]; pods[i] == nil {
+		name := types.NamespacedName{Namespace: o.namespace(i / o.PodsPerService), Name: o.podName(i)}
+		if pods[i] = byName[name]; pods[i] == nil {
 			return false, nil
 		}
 	}
@@ -164,8 +210,9 @@ func (w *Workload) Adopt(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-func podName(i, perService int) string {
-	return fmt.Sprintf("%s-%d", serviceName(i/perService), i%perService)
+// podName is called after the group's first Service.
+func (o Options) podName(i int) string {
+	return fmt.Sprintf("%s-%d", serviceName(i/o.PodsPerService*o.ServicesPerPod), i%o.PodsPerService)
 }
 
 // Flip makes the incident: every ready Pod becomes unready and every unready one ready, as fast as the API server takes
@@ -174,7 +221,7 @@ func (w *Workload) Flip(ctx context.Context) (FlipResult, error) { return w.Flip
 
 // FlipAt is Flip at a pace. Pods that are due wait for a free writer, so a slow API server stretches it.
 func (w *Workload) FlipAt(ctx context.Context, p Pace) (FlipResult, error) {
-	turns := p.turns(w.options.Services, w.options.PodsPerService)
+	turns := p.turns(w.options.groups(), w.options.PodsPerService)
 	result := FlipResult{Start: w.clock.Now(), Pods: len(w.pods)}
 	err := w.spread(ctx, turns, func(ctx context.Context, client kubernetes.Interface, i int) error {
 		return w.writeStatus(ctx, client, i, !ready(w.pods[i]))
@@ -186,28 +233,26 @@ func (w *Workload) FlipAt(ctx context.Context, p Pace) (FlipResult, error) {
 	return result, nil
 }
 
-func (w *Workload) makeNamespace(ctx context.Context) error {
-	client := w.clients[0].CoreV1()
-	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.options.Namespace}}
-	_, err := client.Namespaces().Create(ctx, namespace, metav1.CreateOptions{})
+func makeNamespace(ctx context.Context, client kubernetes.Interface, name string) error {
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	_, err := client.CoreV1().Namespaces().Create(ctx, namespace, metav1.CreateOptions{})
 	if err != nil && !apierrors.IsAlreadyExists(err) {
-		return fmt.Errorf("create namespace %s: %w", w.options.Namespace, err)
+		return fmt.Errorf("create namespace %s: %w", name, err)
 	}
 	// kube-controller-manager would make it in time, but admission refuses Pods before.
 	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "default"}}
-	_, err = client.ServiceAccounts(w.options.Namespace).Create(ctx, account, metav1.CreateOptions{})
+	_, err = client.CoreV1().ServiceAccounts(name).Create(ctx, account, metav1.CreateOptions{})
 	if err != nil && !apierrors.IsAlreadyExists(err) {
-		return fmt.Errorf("create ServiceAccount %s/default: %w", w.options.Namespace, err)
+		return fmt.Errorf("create ServiceAccount %s/default: %w", name, err)
 	}
 	return nil
 }
 
-func (w *Workload) newService(i int) *corev1.Service {
-	name := serviceName(i)
+func (o Options) service(i int) *corev1.Service {
 	return &corev1.Service{
-		ObjectMeta: metav1.ObjectMeta{Name: name},
+		ObjectMeta: metav1.ObjectMeta{Name: serviceName(i)},
 		Spec: corev1.ServiceSpec{
-			Selector: map[string]string{ServiceLabel: name},
+			Selector: map[string]string{ServiceLabel: o.names(i / o.ServicesPerPod)},
 			Ports:    []corev1.ServicePort{{Name: "http", Port: 80, TargetPort: intstr.FromInt32(port)}},
 		},
 	}
@@ -215,11 +260,12 @@ func (w *Workload) newService(i int) *corev1.Service {
 
 func (w *Workload) createPod(ctx context.Context, client kubernetes.Interface, i int) error {
 	o := w.options
-	service := serviceName(i / o.PodsPerService)
+	group := i / o.PodsPerService
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
-			Name:   podName(i, o.PodsPerService),
-			Labels: map[string]string{ServiceLabel: service},
+			Namespace: o.namespace(group),
+			Name:      o.podName(i),
+			Labels:    map[string]string{ServiceLabel: o.names(group)},
 		},
 		Spec: corev1.PodSpec{
 			NodeName:                     o.Nodes[i%len(o.Nodes)],
@@ -231,7 +277,7 @@ func (w *Workload) createPod(ctx context.Context, client kubernetes.Interface, i
 			}},
 		},
 	}
-	created, err := client.CoreV1().Pods(o.Namespace).Create(ctx, pod, metav1.CreateOptions{})
+	created, err := client.CoreV1().Pods(pod.Namespace).Create(ctx, pod, metav1.CreateOptions{})
 	if err != nil {
 		return err
 	}

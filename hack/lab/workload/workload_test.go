@@ -35,7 +35,7 @@ func TestPodIPsAreDistinctAndNoServiceIP(t *testing.T) {
 // and the observer sees, once each.
 func TestIncidentOnARealControlPlane(t *testing.T) {
 	cp, nodes := startLab(t)
-	w, err := New(cp.Admin, Options{Services: 10, PodsPerService: 2, Nodes: nodes.Workers, Progress: t.Output()})
+	w, err := New(cp.Admin, Options{Namespaces: 3, Services: 10, PodsPerService: 4, ServicesPerPod: 2, Nodes: nodes.Workers, Progress: t.Output()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +45,7 @@ func TestIncidentOnARealControlPlane(t *testing.T) {
 	if err = w.WaitConverged(t.Context()); err != nil {
 		t.Fatalf("WaitConverged after Setup: %v", err)
 	}
-	ob, err := observer.Start(t.Context(), cp.Admin, observer.Options{Namespace: "incident", ServiceLabel: ServiceLabel})
+	ob, err := observer.Start(t.Context(), cp.Admin, observer.Options{ServiceLabel: ServiceLabel})
 	if err != nil {
 		t.Fatalf("observer: %v", err)
 	}
@@ -63,10 +63,10 @@ func TestIncidentOnARealControlPlane(t *testing.T) {
 		if err = w.WaitConverged(t.Context()); err != nil {
 			t.Fatalf("WaitConverged: %v", err)
 		}
-		result := waitSettled(t, ob, round, flip.Pods)
+		result := waitSettled(t, ob, round, 2*flip.Pods)
 		for name, r := range map[string]observer.Resource{"EndpointSlice": result.EndpointSlice, "Endpoints": result.Endpoints} {
-			if r.Added.Changes != 10 || r.Removed.Changes != 10 || r.Superseded != 0 {
-				t.Errorf("%s, round %q: %d added, %d removed, %d superseded; want 10, 10, 0",
+			if r.Added.Changes != 20 || r.Removed.Changes != 20 || r.Superseded != 0 {
+				t.Errorf("%s, round %q: %d added, %d removed, %d superseded; want 20, 20, 0",
 					name, round, r.Added.Changes, r.Removed.Changes, r.Superseded)
 			}
 			if r.P50 <= 0 || r.P99 < r.P50 || r.Max < r.P99 {
@@ -82,7 +82,7 @@ func TestIncidentOnARealControlPlane(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pods, err := client.CoreV1().Pods("incident").List(t.Context(), metav1.ListOptions{})
+	pods, err := client.CoreV1().Pods(metav1.NamespaceAll).List(t.Context(), metav1.ListOptions{LabelSelector: ServiceLabel})
 	if err != nil {
 		t.Fatal(err)
 	}
