@@ -148,8 +148,8 @@ func (w *Workload) Setup(ctx context.Context) error {
 	_, _ = fmt.Fprintf(o.Progress, "workload: %d Pods running\n", len(w.pods))
 	// After their Pods, so that each takes one write of endpoints and not two.
 	err = w.each(ctx, o.Services, func(ctx context.Context, client kubernetes.Interface, i int) error {
-		_, err := client.CoreV1().Services(o.namespace(i/o.ServicesPerPod)).Create(ctx, o.service(i), metav1.CreateOptions{})
-		return err
+		_, e := client.CoreV1().Services(o.namespace(i/o.ServicesPerPod)).Create(ctx, o.service(i), metav1.CreateOptions{})
+		return e
 	})
 	if err != nil {
 		return fmt.Errorf("create Services: %w", err)
