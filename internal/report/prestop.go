@@ -10,8 +10,12 @@ import (
 
 const (
 	// proxyAllowance is what a sleep adds for kube-proxy, which programs a node only after it has read what is published:
-	// at most once a second by its own default (--iptables-min-sync-period, --nftables-min-sync-period).
-	proxyAllowance = time.Second
+	// at most once a second by its own default (--iptables-min-sync-period, --nftables-min-sync-period), and a busy node
+	// takes up to another for it.
+	proxyAllowance = 2 * time.Second
+
+	// spare is what a sleep adds to what was seen: the longest of as many removals again is as likely longer as shorter.
+	spare = 0.25
 
 	// defaultGrace is terminationGracePeriodSeconds where a Pod does not say. The sleep is part of it.
 	defaultGrace = 30
@@ -23,7 +27,8 @@ const (
 // PreStop is for how long a Pod that ends has to go on serving, so that nobody who still finds it published meets a
 // closed port.
 type PreStop struct {
-	// SleepSeconds is lifecycle.preStop.sleep.seconds: RemovalSeconds rounded up, and one second for kube-proxy.
+	// SleepSeconds is lifecycle.preStop.sleep.seconds: RemovalSeconds and a quarter of it, rounded up, and two seconds for
+	// kube-proxy.
 	SleepSeconds int `json:"sleepSeconds"`
 	// RemovalSeconds is the 99.9th percentile of the lag of the Removals that were seen in both APIs; below 1,000 of them
 	// it is the longest. With RemovalLowerBound it is that at least, and so is SleepSeconds.
@@ -42,7 +47,7 @@ func preStop(s lag.Summary) *PreStop {
 		return nil
 	}
 	p := &PreStop{
-		SleepSeconds:   int(math.Ceil(s.Removal.Value.Seconds())) + int(proxyAllowance/time.Second),
+		SleepSeconds:   int(math.Ceil((1+spare)*s.Removal.Value.Seconds())) + int(proxyAllowance/time.Second),
 		RemovalSeconds: seconds(s.Removal.Value), RemovalLowerBound: s.Removal.LowerBound, Removals: s.Removals,
 	}
 	p.Message = p.covered()
@@ -64,7 +69,7 @@ func (p *PreStop) covered() string {
 	case p.Removals < coversPercentile:
 		what = fmt.Sprintf("the longest of the %s removals seen", Count(int64(p.Removals)))
 	}
-	text := fmt.Sprintf("a sleep of %s%d s would have covered %s, %s%s, and leaves %s for kube-proxy to follow",
+	text := fmt.Sprintf("a sleep of %s%d s would have covered %s, %s%s, with a quarter to spare, and leaves %s for kube-proxy to follow",
 		atLeastText, p.SleepSeconds, what, atLeastText, Seconds(p.RemovalSeconds), exact(proxyAllowance.Seconds()))
 	if p.RemovalLowerBound {
 		text += "; removals are still open, so it may take more"

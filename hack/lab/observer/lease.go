@@ -23,6 +23,13 @@ func (l *leadership) renewed(holder string, now time.Time) {
 	l.holder, l.seen = holder, now
 }
 
+// released notes that the holder gives the Lease up, which it does when it is told to end: until then it led.
+func (l *leadership) released(now time.Time) {
+	if !l.seen.IsZero() {
+		l.renewed(l.holder, now)
+	}
+}
+
 // in returns what ended in the window; a gap that lasts still counts in the window that lasts still.
 func (l *leadership) in(w window, now time.Time) Leadership {
 	out := Leadership{Holder: l.holder}

@@ -75,8 +75,8 @@ type Leadership struct {
 	// LongestGap is the longest time without a renewal, including the current one. Undisturbed it is about 2 s.
 	LongestGap time.Duration
 
-	// HolderChanges is how often another process took over, and Handover the longest time that took, from the last
-	// renewal by the old to the first by the new; a restart of the same node's process is a change too.
+	// HolderChanges is how often another process took over, and Handover the longest time that took, from when the old
+	// last renewed the Lease or gave it up to the first renewal by the new; a restart of the same node's process is a change too.
 	HolderChanges int
 	Handover      time.Duration
 }
@@ -297,5 +297,7 @@ func shownByEndpoints(endpoints *corev1.Endpoints) map[member]bool {
 func (ob *Observer) sawLease(lease *coordinationv1.Lease, now time.Time) {
 	if holder := ptr.Deref(lease.Spec.HolderIdentity, ""); holder != "" {
 		ob.leadership.renewed(holder, now)
+	} else {
+		ob.leadership.released(now)
 	}
 }

@@ -294,13 +294,24 @@ func TestAChangeBelongsToTheWindowInWhichItOpened(t *testing.T) {
 	}
 }
 
-func TestLeadership(t *testing.T) {
-	lease := func(holder string) *coordinationv1.Lease {
-		return &coordinationv1.Lease{
-			ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "kube-controller-manager"},
-			Spec:       coordinationv1.LeaseSpec{HolderIdentity: new(holder)},
-		}
+func lease(holder string) *coordinationv1.Lease {
+	return &coordinationv1.Lease{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "kube-controller-manager"},
+		Spec:       coordinationv1.LeaseSpec{HolderIdentity: new(holder)},
 	}
+}
+
+func TestALeaderThatReleasesItsLeaseLedUntilThen(t *testing.T) {
+	s := newStage(t).list(nil, nil)
+	s.update("Lease", lease("")).after(time.Second).update("Lease", lease("one")).after(1500*time.Millisecond).
+		update("Lease", lease("")).after(time.Second).update("Lease", lease("two"))
+	want := Leadership{Holder: "two", LongestGap: 1500 * time.Millisecond, HolderChanges: 1, Handover: time.Second}
+	if got := s.result().Leadership; got != want {
+		t.Errorf("leadership = %+v, want %+v", got, want)
+	}
+}
+
+func TestLeadership(t *testing.T) {
 	s := newStage(t).list(nil, nil)
 	s.update("Lease", lease("one")).after(2*time.Second).update("Lease", lease("one")).
 		after(17*time.Second).update("Lease", lease("two")).after(3*time.Second).update("Lease", lease("two")).after(time.Second)
