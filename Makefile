@@ -12,6 +12,9 @@ TEST := $(TOOL) gotestsum --format pkgname-and-test-fails --format-hide-empty-pk
 # The race detector needs a C compiler; without one the tests run without it.
 RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
 
+# More arguments of make e2e, as --report-missed where nobody knows how fast the machine is.
+E2E_ARGS ?=
+
 .PHONY: help
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,7 +82,7 @@ image: ## build the operator's container image into bin/, without Docker (ARCH=a
 
 .PHONY: e2e
 e2e: build image ## prove the operator on three kubeadm nodes with real kubelets (root, Debian; 30 minutes); results in out/e2e
-	cd hack/lab && go run . e2e --operator $(OPERATOR) --out $(ROOT)/out/e2e
+	cd hack/lab && go run . e2e --operator $(OPERATOR) --out $(ROOT)/out/e2e $(E2E_ARGS)
 
 .PHONY: e2e-up
 e2e-up: ## make a highly available kubeadm cluster on this machine, and leave it running (root, Linux)

@@ -33,6 +33,7 @@ func newE2ECommand() *cobra.Command {
 	flags.StringVar(&o.Image, "image", "../../bin/"+operatorName+"-linux-"+runtime.GOARCH+".tar", "the operator's image, as \"lab image\" makes it")
 	flags.StringVar(&o.Out, "out", "../../out/e2e", "directory for the results")
 	flags.BoolVar(&o.Attach, "attach", false, "use the cluster of e2e-up")
+	flags.BoolVar(&o.ReportMissed, "report-missed", false, "report figures that are not as wanted, and fail for broken rules only")
 	flags.StringSliceVar(&o.Only, "only", nil, "run these stages only")
 	return cmd
 }

@@ -14,7 +14,7 @@ type Result struct {
 	TotalSeconds      float64 `json:"totalSeconds"`
 
 	// Handovers are changes of kube-controller-manager's leader during the rollout at the default feature gates, and
-	// LeaderlessSeconds the longest time from the old leader's last renewal to the new one's first.
+	// LeaderlessSeconds the longest time from the old leader's last renewal, or its giving the Lease up, to the new one's first.
 	Handovers         int     `json:"handovers"`
 	LeaderlessSeconds float64 `json:"leaderlessSeconds"`
 	// Order is in which the nodes were changed; the leader is the last.
@@ -37,7 +37,8 @@ type Result struct {
 	// ReapplySeconds is from kubeadm's rewriting a manifest until the node runs our flags again.
 	ReapplySeconds float64 `json:"reapplySeconds,omitempty"`
 
-	// Missed are the figures that are not as wanted. With any, the run fails, after all its stages.
+	// Missed are the figures that are not as wanted. With any, the run fails after all its stages, unless they are only to
+	// be reported.
 	Missed []string `json:"missed,omitempty"`
 }
 
@@ -67,6 +68,9 @@ type Traffic struct {
 	SecondsWithFailures int     `json:"secondsWithFailures"`
 	Failed              int     `json:"failed"`
 	Skipped             int     `json:"skipped"`
+	// Failures counts those that failed by kind, and Examples has the first error of each.
+	Failures map[story.Failure]int    `json:"failures,omitempty"`
+	Examples map[story.Failure]string `json:"examples,omitempty"`
 }
 
 // Calls are those with a stolen token that had to be refused.
@@ -85,7 +89,7 @@ type TwoControllers struct {
 func trafficOf(t story.Traffic) *Traffic {
 	return &Traffic{
 		Attempts: t.Attempts, FailedPercent: t.FailedPercent, SecondsWithFailures: t.SecondsWithFailures,
-		Failed: t.Failed, Skipped: t.Skipped,
+		Failed: t.Failed, Skipped: t.Skipped, Failures: t.Failures, Examples: t.Examples,
 	}
 }
 
