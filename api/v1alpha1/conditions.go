@@ -57,7 +57,6 @@ const (
 
 	// Why the policy is stalled: a person has to act.
 	ReasonConflict            = "Conflict"
-	ReasonNotImplemented      = "NotImplemented"
 	ReasonInvalidSpec         = "InvalidSpec"
 	ReasonNoControlPlaneNodes = "NoControlPlaneNodes"
 	ReasonRolledBack          = "RolledBack"

@@ -9,10 +9,11 @@ import (
 )
 
 const (
-	// proxyAllowance is what a sleep adds for kube-proxy, which programs a node only after it has read what is published:
-	// at most once a second by its own default (--iptables-min-sync-period, --nftables-min-sync-period), and a busy node
-	// takes up to another for it.
-	proxyAllowance = 2 * time.Second
+	// proxyAllowance is what a sleep adds for kube-proxy, which programs a node only after it has read what is published,
+	// and which nothing here measures: a synchronisation that has just begun without the change, the second that is between
+	// two by its own default (--iptables-min-sync-period, --nftables-min-sync-period), and one with the change, for two
+	// seconds each on a busy node. A sleep that is too long delays the end of a Pod; one that is too short fails connections.
+	proxyAllowance = 5 * time.Second
 
 	// spare is what a sleep adds to what was seen: the longest of as many removals again is as likely longer as shorter.
 	spare = 0.25
@@ -27,7 +28,7 @@ const (
 // PreStop is for how long a Pod that ends has to go on serving, so that nobody who still finds it published meets a
 // closed port.
 type PreStop struct {
-	// SleepSeconds is lifecycle.preStop.sleep.seconds: RemovalSeconds and a quarter of it, rounded up, and two seconds for
+	// SleepSeconds is lifecycle.preStop.sleep.seconds: RemovalSeconds and a quarter of it, rounded up, and five seconds for
 	// kube-proxy.
 	SleepSeconds int `json:"sleepSeconds"`
 	// RemovalSeconds is the 99.9th percentile of the lag of the Removals that were seen in both APIs; below 1,000 of them

@@ -16,10 +16,10 @@ func TestPreStop(t *testing.T) {
 		says     string
 		not      string
 	}{
-		"a percentile of enough":       {lag.Quantile{Value: 4200 * time.Millisecond}, 1000, 8, "a sleep of 8 s would have covered 99.9 % of the 1,000 removals seen, 4.20s, with a quarter to spare, and leaves 2s", "at least"},
-		"the longest of few":           {lag.Quantile{Value: 4 * time.Second}, 999, 7, "covered the longest of the 999 removals seen, 4.00s", "99.9"},
-		"one":                          {lag.Quantile{Value: 20 * time.Millisecond}, 1, 3, "covered the only removal seen, 20ms", "99.9"},
-		"removals that are still open": {lag.Quantile{Value: 30 * time.Second, LowerBound: true}, 2000, 40, "a sleep of at least 40 s would have covered 99.9 % of the 2,000 removals seen, at least 30.0s", ""},
+		"a percentile of enough":       {lag.Quantile{Value: 4200 * time.Millisecond}, 1000, 11, "a sleep of 11 s would have covered 99.9 % of the 1,000 removals seen, 4.20s, with a quarter to spare, and leaves 5s", "at least"},
+		"the longest of few":           {lag.Quantile{Value: 4 * time.Second}, 999, 10, "covered the longest of the 999 removals seen, 4.00s", "99.9"},
+		"one":                          {lag.Quantile{Value: 20 * time.Millisecond}, 1, 6, "covered the only removal seen, 20ms", "99.9"},
+		"removals that are still open": {lag.Quantile{Value: 30 * time.Second, LowerBound: true}, 2000, 43, "a sleep of at least 43 s would have covered 99.9 % of the 2,000 removals seen, at least 30.0s", ""},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

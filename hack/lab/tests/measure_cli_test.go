@@ -208,7 +208,7 @@ func requireAdvice(t *testing.T, got *measured) {
 	if got.Confidence.Level != "Low" || got.Confidence.Episodes != 1 {
 		t.Errorf("confidence %+v in 200 removals of one episode, want Low", got.Confidence)
 	}
-	if p := got.PreStop; p.Removals != measuredServices || p.SleepSeconds != int(math.Ceil(p.RemovalSeconds))+1 || p.RemovalSeconds < 5 {
+	if p := got.PreStop; p.Removals != measuredServices || p.SleepSeconds != int(math.Ceil(1.25*p.RemovalSeconds))+5 || p.RemovalSeconds < 5 {
 		t.Errorf("preStop %+v, want one that covers half of %d changes in two APIs", p, measuredServices)
 	}
 	if len(got.Worst) != 10 || got.Worst[0].Namespace != measuredNamespace {
