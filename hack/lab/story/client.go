@@ -7,9 +7,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -77,7 +79,7 @@ type Traffic struct {
 	// SecondsWithFailures is in how many seconds an attempt began that failed.
 	SecondsWithFailures int `json:"secondsWithFailures"`
 
-	// Failures counts them by kind, and Examples has the first error of each.
+	// Failures counts them by kind, and Examples has the first error of each, with the time since Start and how far it got.
 	Failures map[Failure]int    `json:"failures"`
 	Examples map[Failure]string `json:"examples"`
 
@@ -189,7 +191,7 @@ func (t *tally) end(began time.Time, err error) {
 	t.second(began).Failed++
 	t.so.Failures[kind]++
 	if t.so.Examples[kind] == "" {
-		t.so.Examples[kind] = err.Error()
+		t.so.Examples[kind] = fmt.Sprintf("at %s: %v", began.Sub(t.so.Start).Round(time.Millisecond), err)
 	}
 }
 
@@ -226,17 +228,23 @@ func failureOf(err error) Failure {
 	return FailureOther
 }
 
-// newAttempt returns a function that opens a connection, asks, and reads the answer to its end.
+// newAttempt returns a function that opens a connection, asks, and reads the answer to its end. Its errors say whether
+// there was a connection: a Pod that has gone opens none, and one that is slow does.
 func newAttempt(address string) func(context.Context) error {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	return func(ctx context.Context) error {
+		var connected atomic.Bool
+		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }})
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/", http.NoBody)
 		if err != nil {
 			return err
 		}
 		response, err := client.Do(request)
 		if err != nil {
-			return err
+			if connected.Load() {
+				return fmt.Errorf("connected, but no answer: %w", err)
+			}
+			return fmt.Errorf("no connection: %w", err)
 		}
 		_, err = io.ReadAll(io.LimitReader(response.Body, answerLimit))
 		if err = errors.Join(err, response.Body.Close()); err != nil {
