@@ -17,7 +17,7 @@ E2E_ARGS ?=
 
 .PHONY: help
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build the operator into bin/
@@ -85,7 +85,7 @@ e2e: build image ## prove the operator on three kubeadm nodes with real kubelets
 	cd hack/lab && go run . e2e --operator $(OPERATOR) --out $(ROOT)/out/e2e $(E2E_ARGS)
 
 .PHONY: e2e-up
-e2e-up: ## make a highly available kubeadm cluster on this machine, and leave it running (root, Linux)
+e2e-up: ## make a highly available kubeadm cluster on this machine, and leave it running (root, Debian)
 	cd hack/lab && go run . e2e-up
 
 .PHONY: e2e-down

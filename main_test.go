@@ -1,7 +1,10 @@
 package main
 
 import (
+	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -24,5 +27,35 @@ func TestPurePackagesReachNoClient(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestEveryReasonIsExplained checks that whoever is on call finds each reason that stops something in docs/operating.md.
+func TestEveryReasonIsExplained(t *testing.T) {
+	read := func(path string) string {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	sources, err := filepath.Glob("api/v1alpha1/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := read("docs/operating.md")
+	// What nobody has to look up: nothing is wrong, or the message is an error's.
+	plain := []string{"Observing", "Recommended", "Progressing", "Error", "Ready", "Committed", "Unchanged", "Restored", "RolloutStarted", "Persisted"}
+	reasons := 0
+	for _, path := range sources {
+		for _, match := range regexp.MustCompile(`(?m)^\tReason\w+ += "(\w+)"`).FindAllStringSubmatch(read(path), -1) {
+			reasons++
+			if reason := match[1]; !slices.Contains(plain, reason) && !strings.Contains(page, "`"+reason+"`") {
+				t.Errorf("docs/operating.md does not explain %s, of %s", reason, path)
+			}
+		}
+	}
+	if reasons < 60 {
+		t.Errorf("%d reasons found in api/v1alpha1: they are written differently now", reasons)
 	}
 }

@@ -304,12 +304,13 @@ func planOf(s Situation) rollout.Plan {
 func rolloutNodes(nodes []v1alpha1.EndpointSyncNode) []rollout.Node {
 	out := make([]rollout.Node, 0, len(nodes))
 	for _, n := range nodes {
+		last := lastOf(n.Status)
 		node := rollout.Node{
 			Name: n.Name, Revision: value(n.Spec.Revision), Action: n.Spec.Action, Flags: n.Spec.Flags,
 			Policy: n.Spec.PolicyName, Generation: n.Spec.PolicyGeneration, Standing: standing(n.Status),
 			Ended: n.Status.ObservedRevision, Phase: n.Status.Phase,
-			Outcome: n.Status.Last.Outcome, Reason: n.Status.Last.Reason, Message: n.Status.Last.Message,
-			Finished: n.Status.Last.FinishTime.Time, Running: n.Status.Running, Version: n.Status.KCMVersion,
+			Outcome: last.Outcome, Reason: last.Reason, Message: last.Message,
+			Finished: last.FinishTime.Time, Running: n.Status.Running, Version: n.Status.KCMVersion,
 			Changed: n.Status.ManifestChangeTime.Time,
 			Healthy: n.Status.Healthy != nil && *n.Status.Healthy, Leader: n.Status.Leader, Reported: n.Status.ReportTime.Time,
 		}
@@ -319,6 +320,18 @@ func rolloutNodes(nodes []v1alpha1.EndpointSyncNode) []rollout.Node {
 		out = append(out, node)
 	}
 	return out
+}
+
+// lastOf is what a node's last change came to; nothing, if it was rolled back on another version of
+// kube-controller-manager than runs now, which says nothing about this one.
+func lastOf(s v1alpha1.EndpointSyncNodeStatus) v1alpha1.ChangeResult {
+	onAnother := func(f v1alpha1.FailedSetting) bool {
+		return f.Flags == s.Last.Flags && s.KCMVersion != "" && f.KCMVersion != s.KCMVersion
+	}
+	if s.Last.Outcome == v1alpha1.OutcomeRolledBack && slices.ContainsFunc(s.Failed, onAnother) {
+		return v1alpha1.ChangeResult{}
+	}
+	return s.Last
 }
 
 // standing is what an agent says of itself where it does not do what it was told.

@@ -244,7 +244,12 @@ func TestConclude(t *testing.T) {
 		},
 		"a failure on another version is forgiven": {
 			func(s *Situation) {
-				s.Nodes[0].Status.Failed = []v1alpha1.FailedSetting{failure()}
+				f := failure()
+				s.Nodes[0] = had(s.Nodes[0], f.Flags)
+				s.Nodes[0].Status.Running, s.Nodes[0].Status.Restarts = v1alpha1.DefaultFlags(), nil
+				s.Nodes[0].Status.Failed = []v1alpha1.FailedSetting{f}
+				s.Nodes[0].Status.Last.Outcome, s.Nodes[0].Status.Last.Reason = v1alpha1.OutcomeRolledBack, f.Reason
+				s.Nodes[0].Status.Last.FinishTime = f.Time
 				s.Nodes[0].Status.KCMVersion = "v1.38.0"
 			}, "", rollout.Start, v1alpha1.ReasonRolloutStarted,
 		},

@@ -236,6 +236,7 @@ type Guardrails struct {
 // +kubebuilder:validation:MinProperties=1
 type Rollout struct {
 	// cooldown is the shortest time between two changes of values, 1m to 168h. Omitted means 30m. Rolling back is exempt.
+	// Each agent keeps 10m by itself (its --min-interval), so that less than that takes effect only where it is lowered.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="self.size() <= 20 && self.matches('^([0-9]{1,6}([.][0-9]{1,3})?(ms|s|m|h))+$') && duration(self) >= duration('1m') && duration(self) <= duration('168h')",messageExpression="'want 1m to 168h, such as 30m or 1h30m, not ' + strings.quote(self)"
 	Cooldown Duration `json:"cooldown,omitempty"`

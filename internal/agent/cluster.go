@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -31,6 +32,8 @@ type cluster interface {
 	// watchNode calls back with the node's EndpointSyncNode, or nil when it is gone, until ctx ends.
 	watchNode(ctx context.Context, see func(*v1alpha1.EndpointSyncNode))
 	policy(ctx context.Context, name string) policyView
+	// others are the other nodes as the API server has them now.
+	others(ctx context.Context) othersView
 	lease(ctx context.Context) leaseView
 	report(ctx context.Context, status v1alpha1.EndpointSyncNodeStatus) error
 	// tryProbe asks, as a dry run, for a write of another node's status, which the API server must deny. No error means
@@ -116,6 +119,18 @@ func (s *apiServer) policy(ctx context.Context, name string) policyView {
 		return policyView{Unreachable: err}
 	}
 	return policyView{Policy: policy}
+}
+
+func (s *apiServer) others(ctx context.Context) othersView {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	list := v1alpha1.EndpointSyncNodeList{}
+	if err := s.client.List(ctx, &list); err != nil {
+		return othersView{Unreachable: err}
+	}
+	return othersView{Nodes: slices.DeleteFunc(list.Items, func(n v1alpha1.EndpointSyncNode) bool {
+		return n.Name == s.node || n.Name == v1alpha1.IsolationProbe
+	})}
 }
 
 func (s *apiServer) lease(ctx context.Context) leaseView {

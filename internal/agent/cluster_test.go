@@ -46,6 +46,15 @@ func (f *fakeCluster) policy(context.Context, string) policyView {
 	return policyView{Policy: f.pol}
 }
 
+func (f *fakeCluster) others(context.Context) othersView {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.dead {
+		return othersView{Unreachable: errors.New("connection refused")}
+	}
+	return othersView{}
+}
+
 func (f *fakeCluster) lease(context.Context) leaseView {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -71,10 +71,17 @@ type running struct {
 	Holder  string // of the Lease; empty unless Leads, and if it could not be read
 }
 
+// othersView are all nodes but this one as they were read.
+type othersView struct {
+	Unreachable error
+	Nodes       []v1alpha1.EndpointSyncNode
+}
+
 // situation is all that the decision about an instruction rests on.
 type situation struct {
 	Instruction v1alpha1.EndpointSyncNodeSpec
 	Policy      policyView
+	Others      othersView
 	Journal     journal
 	Process     running
 	Isolation   isolation
@@ -107,7 +114,7 @@ func decide(s situation) decision {
 		return refuse(v1alpha1.ReasonRefused, "action %.32q is not known to this agent", string(spec.Action))
 	}
 	for _, check := range []func(situation) decision{
-		checkLimits, checkKnown, checkReachable, checkPolicy, checkBounds, checkIsolated, checkPaused, checkProcess, checkFailed, checkInterval,
+		checkLimits, checkKnown, checkReachable, checkPolicy, checkBounds, checkIsolated, checkPaused, checkProcess, checkFailed, checkInterval, checkOthers,
 	} {
 		switch d := check(s); {
 		case d.Kind == decideNothing:
@@ -221,6 +228,27 @@ func checkProcess(s situation) decision {
 		d = hold(v1alpha1.ReasonNodeUnhealthy, "kube-controller-manager on this node is not healthy, so nothing is changed")
 	case !s.Process.Known:
 		d = hold(v1alpha1.ReasonNoSignals, "the metrics of kube-controller-manager cannot be read, so a change could not be proven")
+	}
+	d.Wait = min(d.Wait, unhealthyRetry)
+	return d
+}
+
+// checkOthers asks that every other node is well and at rest now. That was so when the controller gave the instruction;
+// this agent, or its machine, may have been away since. A restore waits for its turn, and not for health.
+func checkOthers(s situation) decision {
+	d := decision{}
+	if err := s.Others.Unreachable; err != nil {
+		d = hold(v1alpha1.ReasonInconclusive, "the other nodes cannot be read, so nothing is started: %v", err)
+	}
+	for _, n := range s.Others.Nodes {
+		status := n.Status
+		switch {
+		case revisionOf(n.Spec) > status.ObservedRevision, status.Phase != "" && status.Phase != v1alpha1.PhaseIdle:
+			d = hold(v1alpha1.ReasonProgressing, "node %s is in the middle of a change, and one at a time is changed", n.Name)
+		case s.Instruction.Action == v1alpha1.ActionRestore:
+		case status.Healthy == nil || !*status.Healthy:
+			d = hold(v1alpha1.ReasonNodeUnhealthy, "kube-controller-manager on node %s is not healthy, so nothing is changed on this one", n.Name)
+		}
 	}
 	d.Wait = min(d.Wait, unhealthyRetry)
 	return d

@@ -125,6 +125,40 @@ func TestDecide(t *testing.T) {
 			s.Instruction.Flags.KubeAPIQPS = 25
 			s.Journal.Last.Revision++
 		}, decideHold, v1alpha1.ReasonRateLimited},
+		"others that are well and at rest": {func(s *situation) { s.Others.Nodes = []v1alpha1.EndpointSyncNode{anotherNode()} }, decideStart, ""},
+		"another that was told something": {func(s *situation) {
+			n := anotherNode()
+			n.Spec.Revision = new(int64(6))
+			s.Others.Nodes = []v1alpha1.EndpointSyncNode{n, anotherNode()}
+		}, decideHold, v1alpha1.ReasonProgressing},
+		"another in the middle of a change": {func(s *situation) {
+			n := anotherNode()
+			n.Status.Phase = v1alpha1.PhaseRollingBack
+			s.Others.Nodes = []v1alpha1.EndpointSyncNode{n}
+		}, decideHold, v1alpha1.ReasonProgressing},
+		"another that is not healthy": {func(s *situation) {
+			n := anotherNode()
+			n.Status.Healthy = new(false)
+			s.Others.Nodes = []v1alpha1.EndpointSyncNode{anotherNode(), n}
+		}, decideHold, v1alpha1.ReasonNodeUnhealthy},
+		"another of which nothing is known": {func(s *situation) {
+			s.Others.Nodes = []v1alpha1.EndpointSyncNode{{Spec: v1alpha1.EndpointSyncNodeSpec{Revision: new(int64)}}}
+		}, decideHold, v1alpha1.ReasonNodeUnhealthy},
+		"others that cannot be read": {func(s *situation) { s.Others.Unreachable = errors.New("refused") }, decideHold, v1alpha1.ReasonInconclusive},
+		"a restore beside one that is not healthy": {func(s *situation) {
+			restore(s)
+			s.Policy = policyView{}
+			n := anotherNode()
+			n.Status.Healthy = new(false)
+			s.Others.Nodes = []v1alpha1.EndpointSyncNode{n}
+		}, decideStart, ""},
+		"a restore beside one in the middle of a change": {func(s *situation) {
+			restore(s)
+			s.Policy = policyView{}
+			n := anotherNode()
+			n.Status.Phase = v1alpha1.PhaseApplied
+			s.Others.Nodes = []v1alpha1.EndpointSyncNode{n}
+		}, decideHold, v1alpha1.ReasonProgressing},
 		"a restore soon after the last change": {func(s *situation) { restore(s); s.Policy = policyView{}; s.Journal.LastChange = s.Now }, decideStart, ""},
 	}
 	for name, tt := range tests {
@@ -139,6 +173,14 @@ func TestDecide(t *testing.T) {
 			}
 		})
 	}
+}
+
+// anotherNode is a node that is well and has ended what it was told.
+func anotherNode() v1alpha1.EndpointSyncNode {
+	n := v1alpha1.EndpointSyncNode{Spec: v1alpha1.EndpointSyncNodeSpec{Revision: new(int64(5))}}
+	n.Name = "cp-2"
+	n.Status.ObservedRevision, n.Status.Phase, n.Status.Healthy = 5, v1alpha1.PhaseIdle, new(true)
+	return n
 }
 
 // tookPlace makes the instruction's flags those of a change that was committed just now and replaced a flag.

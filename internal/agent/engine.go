@@ -84,7 +84,7 @@ func (a *Agent) follow(ctx context.Context) time.Duration {
 	}
 	before := a.process(ctx)
 	d := decide(situation{
-		Instruction: spec, Policy: a.cluster.policy(ctx, spec.PolicyName), Journal: a.journal, Process: before,
+		Instruction: spec, Policy: a.cluster.policy(ctx, spec.PolicyName), Others: a.cluster.others(ctx), Journal: a.journal, Process: before,
 		Isolation: a.view.currentSight().Isolation, Paused: a.store.paused(), Now: a.clock.now(), MinInterval: a.cfg.MinInterval, Held: a.heldFor(revisionOf(spec)),
 	})
 	switch d.Kind {

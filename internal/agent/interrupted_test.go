@@ -244,6 +244,25 @@ func TestAfterThreeAttemptsARollBackIsGivenUp(t *testing.T) {
 	})
 }
 
+func TestARollBackWaitsForAManifestThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t, only(neverHealthy))
+		b.startAgent(t)
+		b.interrupt(t, patiently("20s", "1s"))
+		link := filepath.Join(b.cfg.StateDir, "link") // As a backup by hard links makes one.
+		must(t, os.Link(b.path(), link))
+		b.waitFor(t, "roll-back", func(s v1alpha1.EndpointSyncNodeStatus) bool { return s.Phase == v1alpha1.PhaseRollingBack })
+		pause(t.Context(), 10*time.Minute)
+		checkManifest(t, b, with(t, manifestText, asked))
+		must(t, os.Remove(link))
+		s := b.waitFor(t, "end of revision 1", ended(1))
+		checkEnd(t, s, v1alpha1.OutcomeRolledBack, v1alpha1.ReasonNeverHealthy)
+		checkManifest(t, b, manifestText)
+		checkDirectory(t, b)
+	})
+}
+
 func TestAKubeletThatDoesNotPickTheChangeUpCostsNoRestart(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

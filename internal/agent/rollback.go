@@ -45,6 +45,9 @@ func (a *Agent) putOldBack(ctx context.Context, at found) {
 		case why.Reason == v1alpha1.ReasonConflictingEdit:
 			a.displaced(now)
 			return
+		case now == foundUnreadable: // It may be the new one still: the roll-back goes on when it can be read.
+			a.view.update(func(s *sight) { s.Manifest = why })
+			return
 		case now == foundH0:
 			try = attempts // the rename was done, only its fsync failed
 		}

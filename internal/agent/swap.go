@@ -277,7 +277,11 @@ func (a *Agent) putOld(c change, at found) (err error) {
 		return err
 	}
 	now, _, err := a.place.look(c)
-	if now != at {
+	switch now {
+	case at:
+	case foundUnreadable: // Nobody knows whose it is. Look again.
+		return err
+	case foundAbsent, foundEmpty, foundH0, foundH1, foundOther:
 		return &failure{Reason: v1alpha1.ReasonConflictingEdit, Message: fmt.Sprintf(
 			"%s/%s was changed by somebody else before the old manifest could be put back", dir.path, a.place.name), cause: err}
 	}
