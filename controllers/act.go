@@ -66,7 +66,8 @@ func (r *PolicyReconciler) syncDeletionPolicy(ctx context.Context, p pass) error
 		}
 		after := n.DeepCopy()
 		after.Spec.DeletionPolicy = p.Policy.Spec.DeletionPolicy
-		if err := r.Client.Patch(ctx, after, client.MergeFromWithOptions(&n, client.MergeFromWithOptimisticLock{})); err != nil {
+		err := r.Client.Patch(ctx, after, client.MergeFromWithOptions(&n, client.MergeFromWithOptimisticLock{}))
+		if err != nil && !outrun(err) { // Else the next pass writes it.
 			return fmt.Errorf("keep the deletion policy of node %s: %w", n.Name, err)
 		}
 	}
@@ -178,11 +179,12 @@ func restorePlan(nodes []v1alpha1.EndpointSyncNode) rollout.Plan {
 	}
 }
 
-// restoreInstruction restores with the patience that the deleted policy asked for.
+// restoreInstruction restores with the patience that the deleted policy asked for. Its last word was Restore, whatever
+// the node was told before.
 func restoreInstruction(n v1alpha1.EndpointSyncNode) v1alpha1.EndpointSyncNodeSpec {
 	return v1alpha1.EndpointSyncNodeSpec{
 		Action: v1alpha1.ActionRestore, PolicyName: n.Spec.PolicyName, PolicyGeneration: n.Spec.PolicyGeneration,
-		DeletionPolicy: n.Spec.DeletionPolicy, HealthTimeout: n.Spec.HealthTimeout, MinReady: n.Spec.MinReady,
+		DeletionPolicy: v1alpha1.DeletionRestore, HealthTimeout: n.Spec.HealthTimeout, MinReady: n.Spec.MinReady,
 	}
 }
 

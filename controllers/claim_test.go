@@ -29,6 +29,7 @@ func threeNodes(t *testing.T) bench {
 // starting is the plan and the step that start a node, as a pass would find them.
 func (b bench) starting(t *testing.T, node string) (rollout.Plan, rollout.Step) {
 	t.Helper()
+	b.hear(t)
 	plan := rollout.Plan{
 		Target: rollout.Target{Action: v1alpha1.ActionApply, Flags: someFlags}, Policy: "default", Generation: 1,
 		MaxRestarts: 6, Period: failureTTL,

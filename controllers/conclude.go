@@ -175,7 +175,15 @@ func begunRollout(s Situation, nodes []rollout.Node) begun {
 			"revision %d is on some nodes and not on others, and does not go on because %s: widen spec.bounds, or wait for the next decision, which brings all nodes in step",
 			newest.Revision, why)}
 	}
+	target.Exempt = undoes(s.Policy.Status.History, target.Flags)
 	return begun{open: true, target: target}
+}
+
+// undoes says whether the flags of a rollout that has begun take a change back: then nothing that may hold a change up
+// leaves the harm on the nodes that are left.
+func undoes(history []v1alpha1.HistoryEntry, flags v1alpha1.Flags) bool {
+	i := slices.IndexFunc(history, func(e v1alpha1.HistoryEntry) bool { return e.Purpose != v1alpha1.PurposeRepeat })
+	return i >= 0 && history[i].Purpose == v1alpha1.PurposeUndo && history[i].To == flags
 }
 
 // abandoned says whether the node that the step waits for has been silent for too long.

@@ -194,6 +194,20 @@ func TestConclude(t *testing.T) {
 				s.Evidence.Demand, s.Evidence.Lag, s.Policy.Generation = lag.Demand{}, lag.Summary{}, 2
 			}, "", rollout.Start, v1alpha1.ReasonRolloutStarted,
 		},
+		"a rollout that has begun waits for its window": {
+			func(s *Situation) {
+				s.Nodes = append(s.Nodes, had(standby("cp-2"), someFlags))
+				s.Policy.Spec.Rollout.MaintenanceWindows = nights("0 2 * * *")
+				s.Policy.Status.History = []v1alpha1.HistoryEntry{{Revision: 4, To: someFlags, Purpose: v1alpha1.PurposeRaise}}
+			}, "", rollout.Hold, v1alpha1.ReasonOutsideMaintenanceWindow,
+		},
+		"one that takes a change back waits for none": {
+			func(s *Situation) {
+				s.Nodes = append(s.Nodes, had(standby("cp-2"), someFlags))
+				s.Policy.Spec.Rollout.MaintenanceWindows = nights("0 2 * * *")
+				s.Policy.Status.History = []v1alpha1.HistoryEntry{{Revision: 4, To: someFlags, Purpose: v1alpha1.PurposeUndo}}
+			}, "", rollout.Start, v1alpha1.ReasonRolloutStarted,
+		},
 		"a rollout that has begun is abandoned where new bounds forbid it, and nothing else was decided": {
 			func(s *Situation) {
 				s.Nodes = append(s.Nodes, had(standby("cp-2"), someFlags))

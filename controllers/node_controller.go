@@ -23,8 +23,10 @@ const controlPlaneLabel = "node-role.kubernetes.io/control-plane"
 // NodeReconciler keeps one EndpointSyncNode for each control-plane node, so that its agent has an object to report in, and
 // the isolation probe. It hands out no instruction.
 type NodeReconciler struct {
-	Client client.Client
-	Clock  clock.PassiveClock
+	Client  client.Client
+	Live    client.Reader // past the cache: what a deletion rests on
+	Signals *signalLog
+	Clock   clock.PassiveClock
 }
 
 // Reconcile creates the EndpointSyncNode of a control-plane node, and deletes it when the node is gone.
@@ -67,17 +69,20 @@ func (r *NodeReconciler) ensure(ctx context.Context, name string) error {
 // turn, until its agent has been silent for long enough: whoever deletes a Node object does not stop its machine.
 func (r *NodeReconciler) remove(ctx context.Context, name string) (ctrl.Result, error) {
 	channel := v1alpha1.EndpointSyncNode{}
-	err := r.Client.Get(ctx, client.ObjectKey{Name: name}, &channel)
+	err := r.Live.Get(ctx, client.ObjectKey{Name: name}, &channel)
 	if apierrors.IsNotFound(err) {
 		return ctrl.Result{}, nil
 	} else if err != nil {
 		return ctrl.Result{}, fmt.Errorf("get EndpointSyncNode of vanished node %s: %w", name, err)
 	}
-	if left := silenceLimit - r.Clock.Since(channel.Status.ReportTime.Time); inFlight(channel) && left > 0 {
+	reported := r.Signals.stamped([]v1alpha1.EndpointSyncNode{channel})[0].Status.ReportTime
+	if left := silenceLimit - r.Clock.Since(reported.Time); inFlight(channel) && left > 0 {
 		ctrl.LoggerFrom(ctx).Info("Node vanished in the middle of a change; its record stays while its agent may be at work", "node", name)
 		return ctrl.Result{RequeueAfter: left}, nil
 	}
-	if err := r.Client.Delete(ctx, &channel, client.Preconditions{UID: &channel.UID}); client.IgnoreNotFound(err) != nil {
+	// As it was read and no other: it may just have been told something.
+	as := client.Preconditions{UID: &channel.UID, ResourceVersion: &channel.ResourceVersion}
+	if err := r.Client.Delete(ctx, &channel, as); client.IgnoreNotFound(err) != nil {
 		return ctrl.Result{}, fmt.Errorf("delete EndpointSyncNode of vanished node %s: %w", name, err)
 	}
 	return ctrl.Result{}, nil

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	clocktesting "k8s.io/utils/clock/testing"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -12,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
 )
 
 func TestARecordOutlivesItsNodeWhileItsAgentMayBeAtWork(t *testing.T) {
@@ -40,7 +42,14 @@ func TestARecordOutlivesItsNodeWhileItsAgentMayBeAtWork(t *testing.T) {
 			n.ResourceVersion = ""
 			test.change(&n)
 			c := fake.NewClientBuilder().WithScheme(scheme).WithObjects(&n).Build()
-			r := &NodeReconciler{Client: c, Clock: clocktesting.NewFakePassiveClock(now.Add(test.later))}
+			clk := clocktesting.NewFakePassiveClock(now)
+			signals := newSignalLog(lag.NewTracker(lag.Options{}), clk)
+			before := n.DeepCopy()
+			before.Status.ReportTime = metav1.NewTime(now.Add(-10 * time.Second))
+			signals.record(before)
+			signals.record(&n)
+			clk.SetTime(now.Add(test.later))
+			r := &NodeReconciler{Client: c, Live: c, Signals: signals, Clock: clk}
 			result, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: types.NamespacedName{Name: n.Name}})
 			if err != nil {
 				t.Fatal(err)

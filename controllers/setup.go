@@ -91,7 +91,7 @@ func Run(ctx context.Context, cfg *rest.Config, opts Options) error {
 	if err != nil {
 		return err
 	}
-	if err := (&NodeReconciler{Client: mgr.GetClient(), Clock: opts.Clock}).SetupWithManager(mgr); err != nil {
+	if err := (&NodeReconciler{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Signals: signals, Clock: opts.Clock}).SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("set up the node reconciler: %w", err)
 	}
 	policies := &PolicyReconciler{

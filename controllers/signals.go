@@ -14,6 +14,7 @@ import (
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
+	"github.com/endpointsync/endpoint-sync-operator/internal/rollout"
 )
 
 // maxSignals is how many scrapes are kept for each node: at one every 2 s during an incident, 34 minutes of it.
@@ -25,6 +26,7 @@ const maxSignals = 1024
 type signalLog struct {
 	clock   clock.PassiveClock
 	tracker *lag.Tracker
+	began   time.Time
 
 	mu      sync.Mutex
 	samples map[string][]v1alpha1.KCMSignals
@@ -35,12 +37,12 @@ type signalLog struct {
 // report is when a node's newest report came, by our own clock.
 type report struct {
 	sent     metav1.Time // by the agent's clock: tells reports apart, and no more
-	received time.Time
+	received time.Time   // zero: it was there when we first looked, and may be hours old
 }
 
 func newSignalLog(tracker *lag.Tracker, clk clock.PassiveClock) *signalLog {
 	return &signalLog{
-		clock: clk, tracker: tracker,
+		clock: clk, tracker: tracker, began: clk.Now(),
 		samples: map[string][]v1alpha1.KCMSignals{},
 		leads:   map[string]bool{},
 		reports: map[string]report{},
@@ -51,7 +53,10 @@ func newSignalLog(tracker *lag.Tracker, clk clock.PassiveClock) *signalLog {
 func (l *signalLog) record(n *v1alpha1.EndpointSyncNode) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if sent := n.Status.ReportTime; !sent.IsZero() && !sent.Equal(new(l.reports[n.Name].sent)) {
+	sent := n.Status.ReportTime
+	if last, known := l.reports[n.Name]; !known {
+		l.reports[n.Name] = report{sent: sent}
+	} else if !sent.Equal(&last.sent) {
 		l.reports[n.Name] = report{sent: sent, received: l.clock.Now()}
 	}
 	seen := l.samples[n.Name]
@@ -74,13 +79,18 @@ func (l *signalLog) forget(name string) {
 	delete(l.reports, name)
 }
 
-// stamped returns the nodes with the times at which their reports came, by our own clock: agents' clocks may differ.
+// stamped returns the nodes with the times at which their reports came, by our own clock: agents' clocks may differ. A
+// report that this process has not seen coming counts as one that had just become too old when it began.
 func (l *signalLog) stamped(nodes []v1alpha1.EndpointSyncNode) []v1alpha1.EndpointSyncNode {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := range nodes {
-		if r, ok := l.reports[nodes[i].Name]; ok {
-			nodes[i].Status.ReportTime = metav1.NewTime(r.received)
+		at := l.reports[nodes[i].Name].received
+		if at.IsZero() {
+			at = l.began.Add(-rollout.MaxReportAge - time.Nanosecond)
+		}
+		if !nodes[i].Status.ReportTime.IsZero() {
+			nodes[i].Status.ReportTime = metav1.NewTime(at)
 		}
 	}
 	return nodes

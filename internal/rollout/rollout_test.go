@@ -321,6 +321,12 @@ func TestOpen(t *testing.T) {
 				told(&p.Nodes[0], v1alpha1.OutcomeRolledBack)
 			}, false,
 		},
+		"the first of several rolled it back": {
+			func(p *Plan) { told(&p.Nodes[2], v1alpha1.OutcomeRolledBack) }, false,
+		},
+		"the first of several refused it": {
+			func(p *Plan) { told(&p.Nodes[2], v1alpha1.OutcomeRefused) }, false,
+		},
 		"somebody disturbed the only node's change": {
 			func(p *Plan) {
 				p.Nodes = p.Nodes[:1]

@@ -37,8 +37,9 @@ func (t Target) takenFrom(n Node) bool {
 	return t.lostBy(n) || (t.toldTo(n) && n.Reason == v1alpha1.ReasonConflictingEdit)
 }
 
-// Open returns the target of the last rollout if it is not over: some node was never told, or somebody else took it
-// away again, or some nodes have it and others do not. It goes on before anything new is decided.
+// Open returns the target of the last rollout if it is not over: some nodes have it and others do not, or somebody else
+// took it away again. It goes on before anything new is decided. What no node has taken is not open: whether to try that
+// again, on this node or on others, is a decision of its own.
 func Open(nodes []Node) (Target, bool) {
 	if len(nodes) == 0 {
 		return Target{}, false
@@ -50,8 +51,7 @@ func Open(nodes []Node) (Target, bool) {
 	}
 	reached := slices.ContainsFunc(nodes, t.reachedBy)
 	open := slices.ContainsFunc(nodes, func(n Node) bool {
-		untold := n.Action != t.Action || n.Flags != t.Flags
-		return untold || t.takenFrom(n) || (reached && !t.reachedBy(n))
+		return t.takenFrom(n) || (reached && !t.reachedBy(n))
 	})
 	return t, open
 }

@@ -1,0 +1,46 @@
+package controllers
+
+import (
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	clocktesting "k8s.io/utils/clock/testing"
+
+	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	"github.com/endpointsync/endpoint-sync-operator/internal/lag"
+	"github.com/endpointsync/endpoint-sync-operator/internal/rollout"
+)
+
+// TestAReportThatWasThereAlreadyIsNotFresh: a controller that has just started cannot tell a report of a second ago from
+// one of a machine that died yesterday, whatever the clock of its agent said.
+func TestAReportThatWasThereAlreadyIsNotFresh(t *testing.T) {
+	clk := clocktesting.NewFakePassiveClock(now)
+	signals := newSignalLog(lag.NewTracker(lag.Options{}), clk)
+	n := healthyNode()
+	fresh := func() bool {
+		at := signals.stamped([]v1alpha1.EndpointSyncNode{*n.DeepCopy()})[0].Status.ReportTime
+		return clk.Since(at.Time) <= rollout.MaxReportAge
+	}
+	if fresh() {
+		t.Error("a report that nobody has seen coming is fresh")
+	}
+	signals.record(&n)
+	if fresh() {
+		t.Error("a report that was there already is fresh")
+	}
+	clk.SetTime(now.Add(time.Second))
+	signals.record(&n)
+	if fresh() {
+		t.Error("the same report again is fresh")
+	}
+	n.Status.ReportTime = metav1.NewTime(now.Add(-time.Hour)) // The agent's clock is late.
+	signals.record(&n)
+	if !fresh() {
+		t.Error("a report that has just come is not fresh")
+	}
+	clk.SetTime(clk.Now().Add(rollout.MaxReportAge + time.Second))
+	if fresh() {
+		t.Error("an old report is fresh")
+	}
+}
