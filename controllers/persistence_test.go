@@ -376,6 +376,7 @@ func TestAConflictIsLeftToTheNextPass(t *testing.T) {
 func TestAnAPIServerThatFailsIsAnError(t *testing.T) {
 	b := newPersistBench(t, v1alpha1.PersistenceKubeadmConfig)
 	b.get = apierrors.NewInternalError(context.DeadlineExceeded)
+	b.hear(t)
 	if _, err := b.Reconcile(t.Context(), ctrl.Request{NamespacedName: types.NamespacedName{Name: "default"}}); err == nil || !strings.Contains(err.Error(), "kubeadm-config") {
 		t.Errorf("Reconcile: %v, want an error that names kubeadm-config", err)
 	}

@@ -61,6 +61,9 @@ func (r *PolicyReconciler) Reconcile(ctx context.Context, req ctrl.Request) (_ c
 	} else if err != nil {
 		return ctrl.Result{}, fmt.Errorf("get policy %s: %w", req.Name, err)
 	}
+	if _, nodes, listErr := r.fleet(ctx); listErr != nil || !r.Signals.heard(nodes) {
+		return ctrl.Result{RequeueAfter: busyInterval}, listErr
+	}
 	before := policy.DeepCopy()
 	p := pass{Situation: Situation{Policy: policy, Now: r.Clock.Now()}}
 	defer func() {

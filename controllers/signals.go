@@ -96,6 +96,16 @@ func (l *signalLog) stamped(nodes []v1alpha1.EndpointSyncNode) []v1alpha1.Endpoi
 	return nodes
 }
 
+// heard says whether a report of each node that has ever reported has come to this process, or could have. Until then
+// nobody knows how old those are that were there.
+func (l *signalLog) heard(nodes []v1alpha1.EndpointSyncNode) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.clock.Since(l.began) > rollout.MaxReportAge || !slices.ContainsFunc(nodes, func(n v1alpha1.EndpointSyncNode) bool {
+		return !n.Status.ReportTime.IsZero() && l.reports[n.Name].received.IsZero()
+	})
+}
+
 // since returns the scrapes of a node since a time, oldest first.
 func (l *signalLog) since(name string, since time.Time) []v1alpha1.KCMSignals {
 	l.mu.Lock()

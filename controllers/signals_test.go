@@ -34,13 +34,24 @@ func TestAReportThatWasThereAlreadyIsNotFresh(t *testing.T) {
 	if fresh() {
 		t.Error("the same report again is fresh")
 	}
+	if never := standby("cp-2"); signals.heard([]v1alpha1.EndpointSyncNode{n, never}) {
+		t.Error("a report that was there already was heard")
+	} else if never.Status.ReportTime = (metav1.Time{}); !signals.heard([]v1alpha1.EndpointSyncNode{never}) {
+		t.Error("a node that has never reported is waited for")
+	}
 	n.Status.ReportTime = metav1.NewTime(now.Add(-time.Hour)) // The agent's clock is late.
 	signals.record(&n)
 	if !fresh() {
 		t.Error("a report that has just come is not fresh")
 	}
+	if !signals.heard([]v1alpha1.EndpointSyncNode{n}) {
+		t.Error("a report that has just come was not heard")
+	}
 	clk.SetTime(clk.Now().Add(rollout.MaxReportAge + time.Second))
 	if fresh() {
 		t.Error("an old report is fresh")
+	}
+	if !signals.heard([]v1alpha1.EndpointSyncNode{standby("cp-2")}) {
+		t.Error("a node that is silent is waited for without end")
 	}
 }

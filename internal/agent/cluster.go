@@ -31,9 +31,8 @@ const apiTimeout = 5 * time.Second
 type cluster interface {
 	// watchNode calls back with the node's EndpointSyncNode, or nil when it is gone, until ctx ends.
 	watchNode(ctx context.Context, see func(*v1alpha1.EndpointSyncNode))
-	policy(ctx context.Context, name string) policyView
-	// others are the other nodes as the API server has them now.
-	others(ctx context.Context) othersView
+	// permits are what has to permit a start, as the API server has it now: a policy, and all other nodes.
+	permits(ctx context.Context, policy string) (policyView, othersView)
 	lease(ctx context.Context) leaseView
 	report(ctx context.Context, status v1alpha1.EndpointSyncNodeStatus) error
 	// tryProbe asks, as a dry run, for a write of another node's status, which the API server must deny. No error means
@@ -103,6 +102,10 @@ func (s *apiServer) watchNode(ctx context.Context, see func(*v1alpha1.EndpointSy
 func nodeOf(object any) *v1alpha1.EndpointSyncNode {
 	node, _ := object.(*v1alpha1.EndpointSyncNode)
 	return node
+}
+
+func (s *apiServer) permits(ctx context.Context, policy string) (policyView, othersView) {
+	return s.policy(ctx, policy), s.others(ctx)
 }
 
 func (s *apiServer) policy(ctx context.Context, name string) policyView {

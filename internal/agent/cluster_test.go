@@ -37,22 +37,14 @@ func (f *fakeCluster) watchNode(ctx context.Context, see func(*v1alpha1.Endpoint
 	<-ctx.Done()
 }
 
-func (f *fakeCluster) policy(context.Context, string) policyView {
+func (f *fakeCluster) permits(context.Context, string) (policyView, othersView) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.dead {
-		return policyView{Unreachable: errors.New("connection refused")}
+		err := errors.New("connection refused")
+		return policyView{Unreachable: err}, othersView{Unreachable: err}
 	}
-	return policyView{Policy: f.pol}
-}
-
-func (f *fakeCluster) others(context.Context) othersView {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.dead {
-		return othersView{Unreachable: errors.New("connection refused")}
-	}
-	return othersView{}
+	return policyView{Policy: f.pol}, othersView{}
 }
 
 func (f *fakeCluster) lease(context.Context) leaseView {

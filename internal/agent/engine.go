@@ -83,8 +83,9 @@ func (a *Agent) follow(ctx context.Context) time.Duration {
 		return 0
 	}
 	before := a.process(ctx)
+	policy, others := a.cluster.permits(ctx, spec.PolicyName)
 	d := decide(situation{
-		Instruction: spec, Policy: a.cluster.policy(ctx, spec.PolicyName), Others: a.cluster.others(ctx), Journal: a.journal, Process: before,
+		Instruction: spec, Policy: policy, Others: others, Journal: a.journal, Process: before,
 		Isolation: a.view.currentSight().Isolation, Paused: a.store.paused(), Now: a.clock.now(), MinInterval: a.cfg.MinInterval, Held: a.heldFor(revisionOf(spec)),
 	})
 	switch d.Kind {
