@@ -354,9 +354,10 @@ func leaderLast(a, b Node) int {
 }
 
 // HandOver is about how long no kube-controller-manager acts while a rollout changes the leader, as measured on kubeadm
-// clusters of Kubernetes v1.37.2: with several nodes another one takes the Lease over, at once if every process gives it
-// up when it ends (feature gate ControllerManagerReleaseLeaderElectionLockOnExit), else when its 15 s have passed; a lone
-// node's process has to come back first, which takes the kubelet 10.5 to 15 s.
+// clusters of Kubernetes v1.37.2: with several nodes another one takes the Lease over, the next time it asks if every
+// process gives it up when it ends (feature gate ControllerManagerReleaseLeaderElectionLockOnExit), else when its 15 s have
+// passed; a lone node's process has to come back first, which takes the kubelet 10.5 to 15 s. Each asks every 2 to 4.4 s
+// (client-go's RetryPeriod and JitterFactor, tools/leaderelection), two of them together after 1.1 s on average.
 func HandOver(nodes int, releasing bool) time.Duration {
 	switch {
 	case nodes > 1 && releasing:
