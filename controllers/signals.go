@@ -17,6 +17,10 @@ import (
 	"github.com/endpointsync/endpoint-sync-operator/internal/rollout"
 )
 
+// clockTolerance is how far an agent's clock may be from ours before its times are corrected. A report takes a moment to
+// come, and what the times are held against, as a cooldown, is many minutes.
+const clockTolerance = 30 * time.Second
+
 // maxSignals is how many scrapes are kept for each node: at one every 2 s during an incident, 34 minutes of it.
 const maxSignals = 1024
 
@@ -38,6 +42,16 @@ type signalLog struct {
 type report struct {
 	sent     metav1.Time // by the agent's clock: tells reports apart, and no more
 	received time.Time   // zero: it was there when we first looked, and may be hours old
+	offset   time.Duration
+}
+
+// next is the report after this one. The offset, from the agent's clock to ours, stays as long as it is about the same.
+func (r report) next(sent metav1.Time, received time.Time) report {
+	offset := received.Sub(sent.Time)
+	if (offset - r.offset).Abs() < clockTolerance {
+		offset = r.offset
+	}
+	return report{sent: sent, received: received, offset: offset}
 }
 
 func newSignalLog(tracker *lag.Tracker, clk clock.PassiveClock) *signalLog {
@@ -57,7 +71,7 @@ func (l *signalLog) record(n *v1alpha1.EndpointSyncNode) {
 	if last, known := l.reports[n.Name]; !known {
 		l.reports[n.Name] = report{sent: sent}
 	} else if !sent.Equal(&last.sent) {
-		l.reports[n.Name] = report{sent: sent, received: l.clock.Now()}
+		l.reports[n.Name] = last.next(sent, l.clock.Now())
 	}
 	seen := l.samples[n.Name]
 	signals := n.Status.Signals
@@ -79,21 +93,43 @@ func (l *signalLog) forget(name string) {
 	delete(l.reports, name)
 }
 
-// stamped returns the nodes with the times at which their reports came, by our own clock: agents' clocks may differ. A
-// report that this process has not seen coming counts as one that had just become too old when it began.
+// stamped returns the nodes with all times by our own clock: agents' clocks may differ. A report that this process has
+// not seen coming counts as one that had just become too old when it began.
 func (l *signalLog) stamped(nodes []v1alpha1.EndpointSyncNode) []v1alpha1.EndpointSyncNode {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := range nodes {
-		at := l.reports[nodes[i].Name].received
+		known := l.reports[nodes[i].Name]
+		at := known.received
 		if at.IsZero() {
 			at = l.began.Add(-rollout.MaxReportAge - time.Nanosecond)
 		}
+		shift(&nodes[i].Status, known.offset)
 		if !nodes[i].Status.ReportTime.IsZero() {
 			nodes[i].Status.ReportTime = metav1.NewTime(at)
 		}
 	}
 	return nodes
+}
+
+// shift moves the times that cooldown, budget, settling and the memory of failures rest on.
+func shift(s *v1alpha1.EndpointSyncNodeStatus, by time.Duration) {
+	if by == 0 {
+		return
+	}
+	s.Restarts, s.Failed = slices.Clone(s.Restarts), slices.Clone(s.Failed)
+	times := []*metav1.Time{&s.Last.StartTime, &s.Last.FinishTime, &s.ManifestChangeTime}
+	for i := range s.Restarts {
+		times = append(times, &s.Restarts[i])
+	}
+	for i := range s.Failed {
+		times = append(times, &s.Failed[i].Time)
+	}
+	for _, t := range times {
+		if !t.IsZero() {
+			*t = metav1.NewTime(t.Add(by))
+		}
+	}
 }
 
 // heard says whether a report of each node that has ever reported has come to this process, or could have. Until then

@@ -55,3 +55,42 @@ func TestAReportThatWasThereAlreadyIsNotFresh(t *testing.T) {
 		t.Error("a node that is silent is waited for without end")
 	}
 }
+
+// TestTimesOfAnotherClockAreCorrected: a cooldown must not be void because a node's clock is late.
+func TestTimesOfAnotherClockAreCorrected(t *testing.T) {
+	tests := map[string]struct{ late, want time.Duration }{
+		"half an hour late":  {30 * time.Minute, 0},
+		"a day early":        {-24 * time.Hour, 0},
+		"as good as ours":    {time.Second, time.Second},
+		"the report is slow": {clockTolerance - time.Second, clockTolerance - time.Second},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			clk := clocktesting.NewFakePassiveClock(now)
+			signals := newSignalLog(lag.NewTracker(lag.Options{}), clk)
+			by := func(ago time.Duration) metav1.Time { return metav1.NewTime(clk.Now().Add(-ago - test.late)) }
+			n := healthyNode()
+			n.Status.ReportTime = by(10 * time.Second)
+			signals.record(&n)
+			for range 3 { // Reports take more or less long.
+				clk.SetTime(clk.Now().Add(11 * time.Second))
+				n.Status.ReportTime = by(0)
+				signals.record(&n)
+			}
+			s := &n.Status
+			s.Last.FinishTime, s.ManifestChangeTime, s.Restarts = by(time.Minute), by(time.Minute), []metav1.Time{by(time.Minute)}
+			s.Failed = []v1alpha1.FailedSetting{{Time: by(time.Minute)}}
+			got := signals.stamped([]v1alpha1.EndpointSyncNode{*n.DeepCopy()})[0].Status
+			for what, at := range map[string]metav1.Time{
+				"finished": got.Last.FinishTime, "changed": got.ManifestChangeTime, "restarted": got.Restarts[0], "failed": got.Failed[0].Time,
+			} {
+				if ago := clk.Since(at.Time); ago != time.Minute+test.want {
+					t.Errorf("%s %s ago, want %s", what, ago, time.Minute+test.want)
+				}
+			}
+			if !got.Last.StartTime.IsZero() {
+				t.Errorf("started at %s, want no time where there was none", got.Last.StartTime)
+			}
+		})
+	}
+}
