@@ -143,8 +143,15 @@ func (c Conclusion) enforce(s Situation) Conclusion {
 	return c
 }
 
-// rest starts nothing because nothing was decided, and says what stands in the way of whatever will be.
+// rest starts nothing because nothing was decided, and says what stands in the way of whatever will be: first of all, that
+// a node did not take what it was last told.
 func (c Conclusion) rest(s Situation, begun begun) Conclusion {
+	last := c.Plan
+	last.Target.Action = v1alpha1.ActionApply
+	if step, stopped := rollout.Rejected(last, s.Now); stopped {
+		c.Step, c.Stalled, c.Message = step, step.Reason, step.Message
+		return c
+	}
 	c.Step = hold(c.Decision.Reason, c.Decision.Message)
 	if unready, yes := rollout.Unready(c.Plan, s.Now); yes {
 		c.Step = unready

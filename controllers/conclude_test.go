@@ -194,6 +194,23 @@ func TestConclude(t *testing.T) {
 				s.Evidence.Demand, s.Evidence.Lag, s.Policy.Generation = lag.Demand{}, lag.Summary{}, 2
 			}, "", rollout.Start, v1alpha1.ReasonRolloutStarted,
 		},
+		"a node that did not take what it was told stalls the policy when nothing new is decided either": {
+			func(s *Situation) {
+				s.Nodes = append(s.Nodes, had(standby("cp-2"), someFlags))
+				s.Nodes[1].Status.Last.Outcome, s.Nodes[1].Status.Last.Reason = v1alpha1.OutcomeRolledBack, v1alpha1.ReasonInconclusive
+				s.Nodes[1].Status.Running = v1alpha1.DefaultFlags()
+				s.Evidence.Demand, s.Evidence.Lag = lag.Demand{}, lag.Summary{}
+			}, v1alpha1.ReasonInconclusive, rollout.Halt, v1alpha1.ReasonInconclusive,
+		},
+		"it does so for the cooldown": {
+			func(s *Situation) {
+				s.Nodes = append(s.Nodes, had(standby("cp-2"), someFlags))
+				s.Nodes[1].Status.Last.Outcome, s.Nodes[1].Status.Last.Reason = v1alpha1.OutcomeRolledBack, v1alpha1.ReasonInconclusive
+				s.Nodes[1].Status.Last.FinishTime = metav1.NewTime(now.Add(-31 * time.Minute))
+				s.Nodes[1].Status.Running = v1alpha1.DefaultFlags()
+				s.Evidence.Demand, s.Evidence.Lag = lag.Demand{}, lag.Summary{}
+			}, "", rollout.Hold, v1alpha1.ReasonTooFewSamples,
+		},
 		"a rollout that has begun waits for its window": {
 			func(s *Situation) {
 				s.Nodes = append(s.Nodes, had(standby("cp-2"), someFlags))

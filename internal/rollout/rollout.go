@@ -104,7 +104,7 @@ func Next(p Plan, now time.Time) Step {
 			return waitFor(n, now)
 		}
 	}
-	if s, stopped := rejected(p, now); stopped {
+	if s, stopped := Rejected(p, now); stopped {
 		return s
 	}
 	pending := slices.DeleteFunc(slices.Clone(p.Nodes), p.Target.reachedBy)
@@ -177,9 +177,9 @@ func waitFor(n Node, now time.Time) Step {
 
 func (n Node) silent(now time.Time) bool { return now.Sub(n.Reported) > MaxReportAge }
 
-// rejected halts at the first node that did not take or keep what it was last told for this generation of this policy,
+// Rejected halts at the first node that did not take or keep what it was last told for this generation of this policy,
 // whatever the values: trying others at once would cost more restarts, or flood an agent that refuses.
-func rejected(p Plan, now time.Time) (Step, bool) {
+func Rejected(p Plan, now time.Time) (Step, bool) {
 	for _, n := range p.Nodes {
 		if n.Action != p.Target.Action || n.Policy != p.Policy || n.Generation != p.Generation {
 			continue
