@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
@@ -182,12 +183,26 @@ func (s *scene) drive(ctx context.Context) (t story.Traffic, err error) {
 		return t, err
 	}
 	address := net.JoinHostPort(service.Spec.ClusterIP, strconv.Itoa(int(service.Spec.Ports[0].Port)))
+	if err = s.forgetConnections(ctx, service.Spec.ClusterIP); err != nil {
+		return t, err
+	}
 	out, err := s.cluster.Nodes[0].Output(ctx, self, "story-client", "--address", address,
 		"--rate", strconv.Itoa(driveRate), "--for", drive.String(), "--timeout", patience.String())
 	if err != nil {
 		return t, fmt.Errorf("open connections to %s: %w", address, err)
 	}
 	return t, json.Unmarshal(out, &t)
+}
+
+// forgetConnections drops what the users' node remembers of connections to a Service. One that was opened to a Pod that had
+// gone is remembered for two minutes (nf_conntrack_tcp_timeout_syn_sent), and whoever comes by its port meanwhile is sent
+// to that Pod, too: a failure of the drive before, and not of this one.
+func (s *scene) forgetConnections(ctx context.Context, service string) error {
+	_, err := s.cluster.Nodes[0].Output(ctx, "conntrack", "-D", "-p", "tcp", "--orig-dst", service)
+	if err != nil && !strings.Contains(err.Error(), " 0 flow entries") {
+		return fmt.Errorf("forget connections to %s: %w", service, err)
+	}
+	return nil
 }
 
 // describe adds what the operator says of an incident.
