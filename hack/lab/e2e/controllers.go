@@ -62,7 +62,12 @@ func (s *scene) oneRollout(
 	}
 	group, inner := errgroup.WithContext(ctx)
 	group.Go(func() error { return fault(inner, s.node(first.Name)) })
-	group.Go(func() error { return s.allRun(inner, flags, 2*rolloutTimeout) })
+	group.Go(func() error {
+		if againErr := s.again(inner, first.Name, flags); againErr != nil {
+			return againErr
+		}
+		return s.allRun(inner, flags, 2*rolloutTimeout)
+	})
 	if err = group.Wait(); err != nil {
 		return err
 	}
@@ -76,6 +81,32 @@ func (s *scene) oneRollout(
 	}
 	s.sayf("  begun in the order %v", nodesOf(begun))
 	_, err = s.atRest(ctx, comeBack)
+	return err
+}
+
+// again waits for the end of a rollout's first change. If the kubelet took no notice of it, no node has the flags and the
+// rollout is over; it is begun once more, as controllers do that decide the same again while the incident lasts.
+func (s *scene) again(ctx context.Context, first string, flags v1alpha1.Flags) error {
+	var last v1alpha1.ChangeResult
+	if err := s.await(ctx, rolloutTimeout, first+" to end its change", func(ctx context.Context) error {
+		nodes, err := s.syncNodes(ctx)
+		if err != nil {
+			return err
+		}
+		for _, n := range nodes {
+			if n.Name == first {
+				if inFlight(n) {
+					return fmt.Errorf("it is in phase %s", n.Status.Phase)
+				}
+				last = n.Status.Last
+			}
+		}
+		return nil
+	}); err != nil || last.Outcome != v1alpha1.OutcomeRolledBack || last.Reason != v1alpha1.ReasonNotPickedUp {
+		return err
+	}
+	s.sayf("  %s took no notice; begun once more", first)
+	_, err := s.begin(ctx, flags)
 	return err
 }
 
