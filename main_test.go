@@ -46,9 +46,10 @@ func TestEveryReasonIsExplained(t *testing.T) {
 	page := read("docs/operating.md")
 	// What nobody has to look up: nothing is wrong, or the message is an error's.
 	plain := []string{"Observing", "Recommended", "Progressing", "Error", "Ready", "Committed", "Unchanged", "Restored", "RolloutStarted", "Persisted"}
+	declared := regexp.MustCompile(`(?m)^\tReason\w+ += "(\w+)"`)
 	reasons := 0
 	for _, path := range sources {
-		for _, match := range regexp.MustCompile(`(?m)^\tReason\w+ += "(\w+)"`).FindAllStringSubmatch(read(path), -1) {
+		for _, match := range declared.FindAllStringSubmatch(read(path), -1) {
 			reasons++
 			if reason := match[1]; !slices.Contains(plain, reason) && !strings.Contains(page, "`"+reason+"`") {
 				t.Errorf("docs/operating.md does not explain %s, of %s", reason, path)

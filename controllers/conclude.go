@@ -234,8 +234,12 @@ func whyFailed(f v1alpha1.FailedSetting, last v1alpha1.ChangeResult) string {
 func current(f v1alpha1.FailedSetting, n v1alpha1.EndpointSyncNode, s Situation) bool {
 	return f.Reason != v1alpha1.ReasonInconclusive &&
 		s.Now.Sub(f.Time.Time) < failureTTL &&
-		f.PolicyGeneration == s.Policy.Generation &&
-		(n.Status.KCMVersion == "" || f.KCMVersion == n.Status.KCMVersion)
+		f.PolicyGeneration == s.Policy.Generation && onThisVersion(f, n.Status)
+}
+
+// onThisVersion says whether a setting failed on the kube-controller-manager that runs now, as far as its version is known.
+func onThisVersion(f v1alpha1.FailedSetting, s v1alpha1.EndpointSyncNodeStatus) bool {
+	return s.KCMVersion == "" || f.KCMVersion == s.KCMVersion
 }
 
 // unusable returns why the policy can do nothing before a person acts.
@@ -341,7 +345,7 @@ func rolloutNodes(nodes []v1alpha1.EndpointSyncNode) []rollout.Node {
 // kube-controller-manager than runs now, which says nothing about this one.
 func lastOf(s v1alpha1.EndpointSyncNodeStatus) v1alpha1.ChangeResult {
 	onAnother := func(f v1alpha1.FailedSetting) bool {
-		return f.Flags == s.Last.Flags && s.KCMVersion != "" && f.KCMVersion != s.KCMVersion
+		return f.Flags == s.Last.Flags && !onThisVersion(f, s)
 	}
 	if s.Last.Outcome == v1alpha1.OutcomeRolledBack && slices.ContainsFunc(s.Failed, onAnother) {
 		return v1alpha1.ChangeResult{}

@@ -195,35 +195,16 @@ func TestConclude(t *testing.T) {
 			}, "", rollout.Start, v1alpha1.ReasonRolloutStarted,
 		},
 		"a node that did not take what it was told stalls the policy when nothing new is decided either": {
-			func(s *Situation) {
-				s.Nodes = append(s.Nodes, had(standby("cp-2"), someFlags))
-				s.Nodes[1].Status.Last.Outcome, s.Nodes[1].Status.Last.Reason = v1alpha1.OutcomeRolledBack, v1alpha1.ReasonInconclusive
-				s.Nodes[1].Status.Running = v1alpha1.DefaultFlags()
-				s.Evidence.Demand, s.Evidence.Lag = lag.Demand{}, lag.Summary{}
-			}, v1alpha1.ReasonInconclusive, rollout.Halt, v1alpha1.ReasonInconclusive,
+			takenBack(time.Second), v1alpha1.ReasonInconclusive, rollout.Halt, v1alpha1.ReasonInconclusive,
 		},
 		"it does so for the cooldown": {
-			func(s *Situation) {
-				s.Nodes = append(s.Nodes, had(standby("cp-2"), someFlags))
-				s.Nodes[1].Status.Last.Outcome, s.Nodes[1].Status.Last.Reason = v1alpha1.OutcomeRolledBack, v1alpha1.ReasonInconclusive
-				s.Nodes[1].Status.Last.FinishTime = metav1.NewTime(now.Add(-31 * time.Minute))
-				s.Nodes[1].Status.Running = v1alpha1.DefaultFlags()
-				s.Evidence.Demand, s.Evidence.Lag = lag.Demand{}, lag.Summary{}
-			}, "", rollout.Hold, v1alpha1.ReasonTooFewSamples,
+			takenBack(31 * time.Minute), "", rollout.Hold, v1alpha1.ReasonTooFewSamples,
 		},
 		"a rollout that has begun waits for its window": {
-			func(s *Situation) {
-				s.Nodes = append(s.Nodes, had(standby("cp-2"), someFlags))
-				s.Policy.Spec.Rollout.MaintenanceWindows = nights("0 2 * * *")
-				s.Policy.Status.History = []v1alpha1.HistoryEntry{{Revision: 4, To: someFlags, Purpose: v1alpha1.PurposeRaise}}
-			}, "", rollout.Hold, v1alpha1.ReasonOutsideMaintenanceWindow,
+			outsideItsWindow(v1alpha1.PurposeRaise), "", rollout.Hold, v1alpha1.ReasonOutsideMaintenanceWindow,
 		},
 		"one that takes a change back waits for none": {
-			func(s *Situation) {
-				s.Nodes = append(s.Nodes, had(standby("cp-2"), someFlags))
-				s.Policy.Spec.Rollout.MaintenanceWindows = nights("0 2 * * *")
-				s.Policy.Status.History = []v1alpha1.HistoryEntry{{Revision: 4, To: someFlags, Purpose: v1alpha1.PurposeUndo}}
-			}, "", rollout.Start, v1alpha1.ReasonRolloutStarted,
+			outsideItsWindow(v1alpha1.PurposeUndo), "", rollout.Start, v1alpha1.ReasonRolloutStarted,
 		},
 		"a rollout that has begun is abandoned where new bounds forbid it, and nothing else was decided": {
 			func(s *Situation) {
@@ -305,6 +286,27 @@ func TestConclude(t *testing.T) {
 				t.Error("a stall says nothing to a person")
 			}
 		})
+	}
+}
+
+// takenBack is that a standby took its change back so long ago, without blame, and that nothing new is decided.
+func takenBack(ago time.Duration) func(*Situation) {
+	return func(s *Situation) {
+		n := had(standby("cp-2"), someFlags)
+		n.Status.Running = v1alpha1.DefaultFlags()
+		n.Status.Last.Outcome, n.Status.Last.Reason = v1alpha1.OutcomeRolledBack, v1alpha1.ReasonInconclusive
+		n.Status.Last.FinishTime = metav1.NewTime(now.Add(-ago))
+		s.Nodes = append(s.Nodes, n)
+		s.Evidence.Demand, s.Evidence.Lag = lag.Demand{}, lag.Summary{}
+	}
+}
+
+// outsideItsWindow is a rollout that has begun, when its window is closed.
+func outsideItsWindow(purpose v1alpha1.Purpose) func(*Situation) {
+	return func(s *Situation) {
+		s.Nodes = append(s.Nodes, had(standby("cp-2"), someFlags))
+		s.Policy.Spec.Rollout.MaintenanceWindows = nights("0 2 * * *")
+		s.Policy.Status.History = []v1alpha1.HistoryEntry{{Revision: 4, To: someFlags, Purpose: purpose}}
 	}
 }
 

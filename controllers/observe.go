@@ -18,11 +18,9 @@ import (
 )
 
 // observe gathers everything that the pass concludes from. It reads and does not judge.
-func (r *PolicyReconciler) observe(ctx context.Context, s Situation) (Situation, error) {
-	policies, nodes, err := r.fleet(ctx)
-	if err != nil {
-		return s, err
-	}
+func (r *PolicyReconciler) observe(
+	ctx context.Context, s Situation, policies []v1alpha1.EndpointSyncPolicy, nodes []v1alpha1.EndpointSyncNode,
+) (Situation, error) {
 	if len(policies) == 0 {
 		return s, fmt.Errorf("policy %s went while it was being observed", s.Policy.Name)
 	}

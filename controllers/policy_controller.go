@@ -61,8 +61,12 @@ func (r *PolicyReconciler) Reconcile(ctx context.Context, req ctrl.Request) (_ c
 	} else if err != nil {
 		return ctrl.Result{}, fmt.Errorf("get policy %s: %w", req.Name, err)
 	}
-	if _, nodes, listErr := r.fleet(ctx); listErr != nil || !r.Signals.heard(nodes) {
-		return ctrl.Result{RequeueAfter: busyInterval}, listErr
+	policies, nodes, err := r.fleet(ctx)
+	if err != nil {
+		return ctrl.Result{}, fmt.Errorf("observe: %w", err)
+	}
+	if !r.Signals.heard(nodes) {
+		return ctrl.Result{RequeueAfter: busyInterval}, nil
 	}
 	before := policy.DeepCopy()
 	p := pass{Situation: Situation{Policy: policy, Now: r.Clock.Now()}}
@@ -71,7 +75,7 @@ func (r *PolicyReconciler) Reconcile(ctx context.Context, req ctrl.Request) (_ c
 		r.Metrics.SetPolicy(policy.Name, figures(policy.Status, p))
 		err = errors.Join(err, r.report(ctx, before, &policy))
 	}()
-	if p.Situation, err = r.observe(ctx, p.Situation); err != nil {
+	if p.Situation, err = r.observe(ctx, p.Situation, policies, nodes); err != nil {
 		return ctrl.Result{}, fmt.Errorf("observe: %w", err)
 	}
 	p.Conclusion = Conclude(p.Situation)

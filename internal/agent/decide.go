@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
+	"github.com/endpointsync/endpoint-sync-operator/internal/rollout"
 )
 
 const (
@@ -243,7 +244,7 @@ func checkOthers(s situation) decision {
 	for _, n := range s.Others.Nodes {
 		status := n.Status
 		switch {
-		case revisionOf(n.Spec) > status.ObservedRevision, status.Phase != "" && status.Phase != v1alpha1.PhaseIdle:
+		case rollout.Node{Revision: revisionOf(n.Spec), Ended: status.ObservedRevision, Phase: status.Phase}.InFlight():
 			d = hold(v1alpha1.ReasonProgressing, "node %s is in the middle of a change, and one at a time is changed", n.Name)
 		case s.Instruction.Action == v1alpha1.ActionRestore:
 		case status.Healthy == nil || !*status.Healthy:

@@ -252,7 +252,7 @@ func TestARollBackWaitsForAManifestThatCannotBeRead(t *testing.T) {
 		b.interrupt(t, patiently("20s", "1s"))
 		link := filepath.Join(b.cfg.StateDir, "link") // As a backup by hard links makes one.
 		must(t, os.Link(b.path(), link))
-		b.waitFor(t, "roll-back", func(s v1alpha1.EndpointSyncNodeStatus) bool { return s.Phase == v1alpha1.PhaseRollingBack })
+		b.waitFor(t, "phase RollingBack", inPhase(v1alpha1.PhaseRollingBack))
 		pause(t.Context(), 10*time.Minute)
 		checkManifest(t, b, with(t, manifestText, asked))
 		must(t, os.Remove(link))

@@ -277,11 +277,10 @@ func (a *Agent) putOld(c change, at found) (err error) {
 		return err
 	}
 	now, _, err := a.place.look(c)
-	switch now {
-	case at:
-	case foundUnreadable: // Nobody knows whose it is. Look again.
+	if now == foundUnreadable { // Nobody knows whose it is. Look again.
 		return err
-	case foundAbsent, foundEmpty, foundH0, foundH1, foundOther:
+	}
+	if now != at {
 		return &failure{Reason: v1alpha1.ReasonConflictingEdit, Message: fmt.Sprintf(
 			"%s/%s was changed by somebody else before the old manifest could be put back", dir.path, a.place.name), cause: err}
 	}
