@@ -17,44 +17,55 @@ import (
 const stalled = time.Minute
 
 // twoControllers runs two controllers that both believe they lead through rollouts in which other things go wrong, too:
-// never may two nodes be in flight, and the leader is the last.
+// never may two nodes be in flight, and the leader is the last. Every kube-controller-manager gives its Lease up when it
+// ends; what the hand-over costs then is read from the rollout in which nothing goes wrong.
 func (s *scene) twoControllers(ctx context.Context) (err error) {
 	if err = s.hurry(ctx); err != nil {
+		return err
+	}
+	if err = s.setGates(ctx); err != nil {
 		return err
 	}
 	if err = s.controllerArgs(ctx, "--leader-elect=false"); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.controllerArgs(context.WithoutCancel(ctx), "--leader-elect")) }()
-	all := TwoControllers{}
-	s.result.TwoControllers = &all
-	for i, fault := range []struct {
-		what string
-		run  func(context.Context, *kubeadm.Node) error
-	}{
-		{"nothing else", func(context.Context, *kubeadm.Node) error { return nil }},
-		{"a kubelet stopped for a minute", func(ctx context.Context, n *kubeadm.Node) error { return s.stall(ctx, n, stalled) }},
-		{"a node rebooted", func(ctx context.Context, n *kubeadm.Node) error { return n.Reboot(ctx) }},
-	} {
-		s.sayf("two controllers, and %s", fault.what)
-		flags, err := s.nextFlags(ctx)
-		if err != nil {
-			return err
-		}
-		if err = s.oneRollout(ctx, flags, fault.run, &all); err != nil {
-			return fmt.Errorf("rollout %d, two controllers and %s: %w", i+1, fault.what, err)
-		}
+	if s.Attach { // Else the cluster goes with its last stage.
+		defer func() { err = errors.Join(err, s.controllerArgs(context.WithoutCancel(ctx), "--leader-elect")) }()
 	}
-	if all.MostInFlight > 1 || all.LeaderNotLast > 0 {
+	s.result.TwoControllers = &TwoControllers{}
+	s.observer.Mark(releasing)
+	if err = s.oneRollout(ctx, "nothing else", func(context.Context, *kubeadm.Node) error { return nil }); err != nil {
+		return err
+	}
+	if err = s.judgeReleasing(ctx); err != nil {
+		return err
+	}
+	if err = s.oneRollout(ctx, "a kubelet stopped for a minute", func(ctx context.Context, n *kubeadm.Node) error {
+		return s.stall(ctx, n, stalled)
+	}); err != nil {
+		return err
+	}
+	if err = s.oneRollout(ctx, "a node rebooted", func(ctx context.Context, n *kubeadm.Node) error { return n.Reboot(ctx) }); err != nil {
+		return err
+	}
+	if all := s.result.TwoControllers; all.MostInFlight > 1 || all.LeaderNotLast > 0 {
 		return fmt.Errorf("up to %d nodes in flight, the leader not last in %d rollouts", all.MostInFlight, all.LeaderNotLast)
 	}
 	return nil
 }
 
 // oneRollout begins a rollout, lets the fault happen to the node that comes next, and waits for the end.
-func (s *scene) oneRollout(
-	ctx context.Context, flags v1alpha1.Flags, fault func(context.Context, *kubeadm.Node) error, all *TwoControllers,
-) error {
+func (s *scene) oneRollout(ctx context.Context, what string, fault func(context.Context, *kubeadm.Node) error) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("two controllers, and %s: %w", what, err)
+		}
+	}()
+	s.sayf("two controllers, and %s", what)
+	flags, err := s.nextFlags(ctx)
+	if err != nil {
+		return err
+	}
 	s.audit.reset()
 	first, err := s.begin(ctx, flags)
 	if err != nil {
@@ -72,6 +83,7 @@ func (s *scene) oneRollout(
 		return err
 	}
 	begun, most := s.audit.report()
+	all := s.result.TwoControllers
 	all.Rollouts++
 	all.MostInFlight = max(all.MostInFlight, most)
 	for i, b := range begun {

@@ -55,9 +55,8 @@ func stages() []stage {
 		{"token", (*scene).stolenToken},
 		{"observe", (*scene).observeWritesNothing},
 		{"badvalues", (*scene).badValues},
-		{"twocontrollers", (*scene).twoControllers},
 		{"kubeadm", (*scene).kubeadmRewrites},
-		{"release", (*scene).releaseOnExit},
+		{"twocontrollers", (*scene).twoControllers}, // Last: kubeadm would take away what it sets by hand.
 	}
 }
 

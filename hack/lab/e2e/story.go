@@ -33,14 +33,13 @@ const (
 	patience = 3 * time.Second
 	// leadIn is how long all is well before the incident begins, and head how long that has been going on when the
 	// Deployment is restarted.
-	leadIn = 2 * time.Second
+	leadIn = 5 * time.Second
 	head   = 18 * time.Second
 	// incidentLength is over which time the Services change: 42 a second are more than the 20 that the default flags let
 	// each controller write, and less than what three API servers take that share a small machine.
 	incidentLength = 24 * time.Second
-	// measured is for how long measure runs, and measureLead how long before the incident.
-	measured    = 55 * time.Second
-	measureLead = 5 * time.Second
+	// measured is for how long measure runs, from the beginning of a drive: until the restarted Deployment is whole.
+	measured = 55 * time.Second
 	// settleTimeout bounds what has to follow from an incident that is over.
 	settleTimeout = 2 * time.Minute
 )
@@ -107,9 +106,15 @@ func (s *scene) incidentAtTheDefaults(ctx context.Context) error {
 	return nil
 }
 
-// tell lets users open connections to a Deployment that is restarted while all the other Services change.
-func (s *scene) tell(ctx context.Context, window string) (traffic story.Traffic, seen observer.Result, err error) {
+// tell lets users open connections to a Deployment that is restarted while all the other Services change. What is beside it
+// begins with the users.
+func (s *scene) tell(
+	ctx context.Context, window string, beside ...func(context.Context) error,
+) (traffic story.Traffic, seen observer.Result, err error) {
 	group, inner := errgroup.WithContext(ctx)
+	for _, run := range beside {
+		group.Go(func() error { return run(inner) })
+	}
 	group.Go(func() (err error) { traffic, err = s.drive(inner); return err })
 	group.Go(func() (err error) {
 		if err = s.sleep(inner, leadIn); err != nil {
@@ -229,19 +234,16 @@ func (s *scene) describe(ctx context.Context, i *Incident) error {
 	return nil
 }
 
-// storyAfterwards is the same incident under the flags that the operator chose: once for measure, which recommends a preStop
-// sleep, once for the users, and once for users of Pods with that sleep.
+// storyAfterwards is the same incident under the flags that the operator chose: once for the users and for measure, which
+// recommends a preStop sleep, and once for users of Pods with that sleep.
 func (s *scene) storyAfterwards(ctx context.Context) error {
-	sleep, err := s.recommend(ctx)
+	var sleep int
+	traffic, seen, err := s.tell(ctx, "after", func(ctx context.Context) (err error) { sleep, err = s.measure(ctx); return err })
 	if err != nil {
 		return err
 	}
 	s.result.Story.PreStopSeconds = sleep
 	s.sayf("measure recommends a preStop sleep of %d s", sleep)
-	traffic, seen, err := s.tell(ctx, "after")
-	if err != nil {
-		return err
-	}
 	s.result.After, s.result.Story.After = incidentOf(seen), trafficOf(traffic)
 	if err = s.objectiveMet(ctx); err != nil {
 		s.missf("%v", err)
@@ -291,31 +293,8 @@ func (s *scene) objectiveMet(ctx context.Context) error {
 	})
 }
 
-// recommend runs measure while the incident goes on and the Deployment is restarted, as people do whose users complain of
-// just that, and returns the preStop sleep that it recommends, in seconds.
-func (s *scene) recommend(ctx context.Context) (seconds int, err error) {
-	group, inner := errgroup.WithContext(ctx)
-	group.Go(func() (err error) { seconds, err = s.measure(inner); return err })
-	group.Go(func() error {
-		if waitErr := s.sleep(inner, measureLead); waitErr != nil {
-			return waitErr
-		}
-		_, incidentErr := s.incident(inner, "measured")
-		return incidentErr
-	})
-	group.Go(func() error {
-		if waitErr := s.sleep(inner, measureLead+head); waitErr != nil {
-			return waitErr
-		}
-		if restartErr := app(0).RolloutRestart(inner, s.kube, s.clock.Now()); restartErr != nil {
-			return restartErr
-		}
-		return app(0).WaitRolledOut(inner, s.kube)
-	})
-	err = group.Wait()
-	return seconds, err
-}
-
+// measure runs the command while the incident goes on and the Deployment is restarted, as people do whose users complain of
+// just that, and returns the preStop sleep that it recommends.
 func (s *scene) measure(ctx context.Context) (seconds int, err error) {
 	cmd := exec.CommandContext(ctx, s.Operator, "measure", "--kubeconfig", s.cluster.AdminKubeconfig,
 		"--for", measured.String(), "--objective", maxLag.String(), "-o", "json")

@@ -15,8 +15,8 @@ import (
 const (
 	// leastForbidden is how many different calls a raid has to try.
 	leastForbidden = 400
-	// raidQPS makes a raid last half a minute.
-	raidQPS = 100
+	// raidQPS makes a raid last ten seconds or so.
+	raidQPS = 300
 )
 
 // stolenToken takes the token of a running agent off its node and tries everything with it.
