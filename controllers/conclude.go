@@ -182,12 +182,12 @@ func begunRollout(s Situation, nodes []rollout.Node) begun {
 			"revision %d is on some nodes and not on others, and does not go on because %s: widen spec.bounds, or wait for the next decision, which brings all nodes in step",
 			newest.Revision, why)}
 	}
-	target.Exempt = undoes(s.Policy.Status.History, target.Flags)
+	target.Exempt = target.Unfinished(nodes) && undoes(s.Policy.Status.History, target.Flags)
 	return begun{open: true, target: target}
 }
 
 // undoes says whether the flags of a rollout that has begun take a change back: then nothing that may hold a change up
-// leaves the harm on the nodes that are left.
+// leaves the harm on the nodes that are left. Once all have had it, what somebody else rewrites waits like anything else.
 func undoes(history []v1alpha1.HistoryEntry, flags v1alpha1.Flags) bool {
 	i := slices.IndexFunc(history, func(e v1alpha1.HistoryEntry) bool { return e.Purpose != v1alpha1.PurposeRepeat })
 	return i >= 0 && history[i].Purpose == v1alpha1.PurposeUndo && history[i].To == flags
@@ -345,7 +345,7 @@ func rolloutNodes(nodes []v1alpha1.EndpointSyncNode) []rollout.Node {
 // kube-controller-manager than runs now, which says nothing about this one.
 func lastOf(s v1alpha1.EndpointSyncNodeStatus) v1alpha1.ChangeResult {
 	onAnother := func(f v1alpha1.FailedSetting) bool {
-		return f.Flags == s.Last.Flags && !onThisVersion(f, s)
+		return f.Flags == s.Last.Flags && f.Time.Equal(&s.Last.FinishTime) && !onThisVersion(f, s)
 	}
 	if s.Last.Outcome == v1alpha1.OutcomeRolledBack && slices.ContainsFunc(s.Failed, onAnother) {
 		return v1alpha1.ChangeResult{}

@@ -206,6 +206,13 @@ func TestConclude(t *testing.T) {
 		"one that takes a change back waits for none": {
 			outsideItsWindow(v1alpha1.PurposeUndo), "", rollout.Start, v1alpha1.ReasonRolloutStarted,
 		},
+		"what somebody else takes away of one that took a change back waits for its window": {
+			func(s *Situation) {
+				outsideItsWindow(v1alpha1.PurposeUndo)(s)
+				s.Nodes[0] = had(s.Nodes[0], someFlags)
+				s.Nodes[0].Status.Running = v1alpha1.DefaultFlags()
+			}, "", rollout.Hold, v1alpha1.ReasonOutsideMaintenanceWindow,
+		},
 		"a rollout that has begun is abandoned where new bounds forbid it, and nothing else was decided": {
 			func(s *Situation) {
 				s.Nodes = append(s.Nodes, had(standby("cp-2"), someFlags))

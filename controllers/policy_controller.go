@@ -97,12 +97,13 @@ func (r *PolicyReconciler) reconcileDeleted(ctx context.Context, name string) (c
 	if err != nil {
 		return ctrl.Result{}, fmt.Errorf("observe after the deletion of policy %s: %w", name, err)
 	}
-	left := ownedBy(nodes, name)
+	left := ownedBy(r.Signals.stamped(nodes), name)
 	if len(left) == 0 || r.finalWord(name, left) != v1alpha1.DeletionRestore {
 		return ctrl.Result{}, nil
 	}
 	if len(policies) > 0 && policies[0].Spec.Mode == v1alpha1.ModeEnforce {
-		return ctrl.Result{}, nil // The flags are that policy's to judge now.
+		// The flags are that policy's to judge now, for as long as it enforces.
+		return ctrl.Result{RequeueAfter: restoreRetry}, nil
 	}
 	plan := restorePlan(left)
 	step := rollout.Next(plan, r.Clock.Now())
@@ -118,6 +119,9 @@ func (r *PolicyReconciler) reconcileDeleted(ctx context.Context, name string) (c
 	}
 	ctrl.LoggerFrom(ctx).V(1).Info("Restoring after the policy was deleted", "policy", name, "step", step.Kind,
 		"node", step.Node, "reason", step.Reason)
+	if step.Kind == rollout.Done && r.visited.refused != "" { // A person may mend what kept kubeadm's configuration from it.
+		return ctrl.Result{RequeueAfter: persistRetry}, nil
+	}
 	return ctrl.Result{RequeueAfter: restoreInterval(step)}, nil
 }
 

@@ -299,6 +299,31 @@ func TestDeletionRestoresWhereAskedTo(t *testing.T) {
 	}
 }
 
+// TestRestoreOfANodeWhoseClockIsLate: nobody is left to see that it is waited for.
+func TestRestoreOfANodeWhoseClockIsLate(t *testing.T) {
+	p := policyObject(v1alpha1.ModeEnforce)
+	p.Spec.DeletionPolicy = v1alpha1.DeletionRestore
+	b := newBench(t, p)
+	b.reconcile(t)
+	b.end(t, v1alpha1.OutcomeCommitted, v1alpha1.ReasonCommitted)
+	for range 2 {
+		b.clock.SetTime(b.clock.Now().Add(10 * time.Second))
+		n := b.node(t)
+		n.Status.ReportTime = metav1.NewTime(b.clock.Now().Add(-time.Hour))
+		if err := b.client.Status().Update(t.Context(), n); err != nil {
+			t.Fatal(err)
+		}
+		b.hear(t)
+	}
+	if err := b.client.Delete(t.Context(), b.policy(t)); err != nil {
+		t.Fatal(err)
+	}
+	b.reconcile(t)
+	if got := b.node(t).Spec.Action; got != v1alpha1.ActionRestore {
+		t.Errorf("action %s, want Restore", got)
+	}
+}
+
 func TestRestoreIsNotStoppedByAPolicyThatOnlyObserves(t *testing.T) {
 	p := policyObject(v1alpha1.ModeEnforce)
 	p.Spec.DeletionPolicy = v1alpha1.DeletionRestore

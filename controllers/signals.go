@@ -43,13 +43,19 @@ type report struct {
 	sent     metav1.Time // by the agent's clock: tells reports apart, and no more
 	received time.Time   // zero: it was there when we first looked, and may be hours old
 	offset   time.Duration
+	doubted  time.Duration // offset of a newer report that may have been long on its way; zero: none
 }
 
-// next is the report after this one. The offset, from the agent's clock to ours, stays as long as it is about the same.
+// next is the report after this one. The offset, from the agent's clock to ours, stays as long as it is about the same. A
+// report that is later than those before may be an old one that we missed, or the agent's clock was set back: only the one
+// after it tells, so that it does not count as having just come.
 func (r report) next(sent metav1.Time, received time.Time) report {
 	offset := received.Sub(sent.Time)
-	if (offset - r.offset).Abs() < clockTolerance {
+	switch {
+	case (offset - r.offset).Abs() < clockTolerance:
 		offset = r.offset
+	case !r.received.IsZero() && offset > r.offset && (r.doubted == 0 || (offset-r.doubted).Abs() >= clockTolerance):
+		return report{sent: sent, received: r.received, offset: r.offset, doubted: offset}
 	}
 	return report{sent: sent, received: received, offset: offset}
 }
@@ -75,7 +81,9 @@ func (l *signalLog) record(n *v1alpha1.EndpointSyncNode) {
 	}
 	seen := l.samples[n.Name]
 	signals := n.Status.Signals
-	if !signals.Time.IsZero() && (len(seen) == 0 || seen[len(seen)-1].Time.Before(&signals.Time)) {
+	if !signals.Time.IsZero() && (len(seen) == 0 || !seen[len(seen)-1].Time.Equal(&signals.Time)) {
+		// Later ones are of before the agent's clock was set back.
+		seen = slices.DeleteFunc(seen, func(s v1alpha1.KCMSignals) bool { return s.Time.After(signals.Time.Time) })
 		seen = append(seen, signals)
 		l.samples[n.Name] = slices.Delete(seen, 0, max(0, len(seen)-maxSignals))
 	}
@@ -112,11 +120,13 @@ func (l *signalLog) stamped(nodes []v1alpha1.EndpointSyncNode) []v1alpha1.Endpoi
 	return nodes
 }
 
-// shift moves the times that cooldown, budget, settling and the memory of failures rest on.
+// shift moves the times that cooldown, budget, settling and the memory of failures rest on. One that lies after the report
+// that tells it was taken from a clock that has been set right since, and says nothing.
 func shift(s *v1alpha1.EndpointSyncNodeStatus, by time.Duration) {
-	if by == 0 {
+	if s.ReportTime.IsZero() {
 		return
 	}
+	latest := s.ReportTime.Add(clockTolerance)
 	s.Restarts, s.Failed = slices.Clone(s.Restarts), slices.Clone(s.Failed)
 	times := []*metav1.Time{&s.Last.StartTime, &s.Last.FinishTime, &s.ManifestChangeTime}
 	for i := range s.Restarts {
@@ -126,7 +136,10 @@ func shift(s *v1alpha1.EndpointSyncNodeStatus, by time.Duration) {
 		times = append(times, &s.Failed[i].Time)
 	}
 	for _, t := range times {
-		if !t.IsZero() {
+		switch {
+		case t.After(latest):
+			*t = metav1.Time{}
+		case !t.IsZero():
 			*t = metav1.NewTime(t.Add(by))
 		}
 	}
@@ -142,16 +155,19 @@ func (l *signalLog) heard(nodes []v1alpha1.EndpointSyncNode) bool {
 	})
 }
 
-// since returns the scrapes of a node since a time, oldest first.
+// since returns the scrapes of a node since a time, oldest first, with their times by our own clock.
 func (l *signalLog) since(name string, since time.Time) []v1alpha1.KCMSignals {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	all := l.samples[name]
+	all, offset := slices.Clone(l.samples[name]), l.reports[name].offset
+	for i := range all {
+		all[i].Time = metav1.NewMicroTime(all[i].Time.Add(offset))
+	}
 	first := slices.IndexFunc(all, func(s v1alpha1.KCMSignals) bool { return !s.Time.Time.Before(since) })
 	if first < 0 {
 		return nil
 	}
-	return slices.Clone(all[first:])
+	return all[first:]
 }
 
 func (l *signalLog) tellTracker() {

@@ -43,6 +43,7 @@ type Agent struct {
 	silent   silence
 	read     reading
 	held     waiting
+	heard    hearings
 }
 
 // Run looks after one node's manifest until ctx ends, and returns nil then. It comes up, goes on with an interrupted
@@ -78,6 +79,7 @@ func start(ctx context.Context, cfg Config, now bootClock, kcm *scrape.KCM, serv
 		cfg: cfg, log: logr.FromContextOrDiscard(ctx).WithName("agent").WithValues("node", cfg.NodeName),
 		clock: now, kcm: kcm, cluster: server, store: files,
 		place: place{dir: cfg.ManifestDir, name: cfg.ManifestName}, view: newView(),
+		heard: hearings{},
 	}
 	a.log.Info("the agent has started", "manifestDir", cfg.ManifestDir, "manifest", cfg.ManifestName, "stateDir", cfg.StateDir)
 	var group sync.WaitGroup

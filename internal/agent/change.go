@@ -43,6 +43,7 @@ func (a *Agent) begin(ctx context.Context, spec v1alpha1.EndpointSyncNodeSpec, b
 		return a.swapFailed(ctx, spec, err)
 	}
 	a.tries = 0
+	a.view.update(func(s *sight) { s.Manifest = nil })
 	a.log.Info("the manifest was replaced", "revision", j.Change.Revision, "flags", spec.Flags.String(), "from", j.Change.H0, "to", j.Change.H1)
 	a.proveNew(ctx)
 	return 0
@@ -56,7 +57,8 @@ func (a *Agent) prepare(spec v1alpha1.EndpointSyncNodeSpec, p plan, before runni
 		HealthTimeout: within(spec.HealthTimeout, defaultHealthTimeout, maxHealthTimeout),
 		MinReady:      within(spec.MinReady, defaultMinReady, maxMinReady),
 		H0:            p.before.Hash, H1: hashOf(p.after), Mode: p.before.mode & 0o600, GID: p.before.gid,
-		Began: a.clock.now(), Led: before.Leads, Holder: before.Holder, OldUp: before.Up, Old: before.Process,
+		Exempt: takesBack(situation{Instruction: spec, Journal: a.journal}),
+		Began:  a.clock.now(), Led: before.Leads, Holder: before.Holder, OldUp: before.Up, Old: before.Process,
 	}
 }
 

@@ -72,12 +72,6 @@ type running struct {
 	Holder  string // of the Lease; empty unless Leads, and if it could not be read
 }
 
-// othersView are all nodes but this one as they were read.
-type othersView struct {
-	Unreachable error
-	Nodes       []v1alpha1.EndpointSyncNode
-}
-
 // situation is all that the decision about an instruction rests on.
 type situation struct {
 	Instruction v1alpha1.EndpointSyncNodeSpec
@@ -234,7 +228,7 @@ func checkProcess(s situation) decision {
 	return d
 }
 
-// checkOthers asks that every other node is well and at rest now. That was so when the controller gave the instruction;
+// checkOthers asks that every other node is heard of, well, and at rest now. That was so when the controller gave the instruction;
 // this agent, or its machine, may have been away since. A restore waits for its turn, and not for health.
 func checkOthers(s situation) decision {
 	d := decision{}
@@ -247,6 +241,8 @@ func checkOthers(s situation) decision {
 		case rollout.Node{Revision: revisionOf(n.Spec), Ended: status.ObservedRevision, Phase: status.Phase}.InFlight():
 			d = hold(v1alpha1.ReasonProgressing, "node %s is in the middle of a change, and one at a time is changed", n.Name)
 		case s.Instruction.Action == v1alpha1.ActionRestore:
+		case slices.Contains(s.Others.Silent, n.Name):
+			d = hold(v1alpha1.ReasonNodeNotReporting, "the agent of node %s has not reported for %s, so nothing is changed on this one", n.Name, rollout.MaxReportAge)
 		case status.Healthy == nil || !*status.Healthy:
 			d = hold(v1alpha1.ReasonNodeUnhealthy, "kube-controller-manager on node %s is not healthy, so nothing is changed on this one", n.Name)
 		}

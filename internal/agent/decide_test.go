@@ -141,6 +141,9 @@ func TestDecide(t *testing.T) {
 			n.Status.Healthy = new(false)
 			s.Others.Nodes = []v1alpha1.EndpointSyncNode{anotherNode(), n}
 		}, decideHold, v1alpha1.ReasonNodeUnhealthy},
+		"another whose agent is silent": {func(s *situation) {
+			s.Others = othersView{Nodes: []v1alpha1.EndpointSyncNode{anotherNode()}, Silent: []string{"cp-2"}}
+		}, decideHold, v1alpha1.ReasonNodeNotReporting},
 		"another of which nothing is known": {func(s *situation) {
 			s.Others.Nodes = []v1alpha1.EndpointSyncNode{{Spec: v1alpha1.EndpointSyncNodeSpec{Revision: new(int64)}}}
 		}, decideHold, v1alpha1.ReasonNodeUnhealthy},
@@ -151,6 +154,11 @@ func TestDecide(t *testing.T) {
 			n := anotherNode()
 			n.Status.Healthy = new(false)
 			s.Others.Nodes = []v1alpha1.EndpointSyncNode{n}
+		}, decideStart, ""},
+		"a restore beside one whose agent is silent": {func(s *situation) {
+			restore(s)
+			s.Policy = policyView{}
+			s.Others = othersView{Nodes: []v1alpha1.EndpointSyncNode{anotherNode()}, Silent: []string{"cp-2"}}
 		}, decideStart, ""},
 		"a restore beside one in the middle of a change": {func(s *situation) {
 			restore(s)

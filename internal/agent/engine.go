@@ -61,9 +61,14 @@ func (a *Agent) stuck() bool {
 func (a *Agent) save(j journal) error {
 	before := a.journal.Phase
 	a.journal = j
-	a.view.setJournal(j)
+	if j.Phase.open() {
+		a.view.setJournal(j)
+	}
 	err := a.store.saveJournal(j)
 	a.unsaved = err != nil
+	if !a.unsaved { // That a change has ended is told when a crash cannot undo it any more: others start then.
+		a.view.setJournal(j)
+	}
 	if before != j.Phase {
 		a.log.Info("the change has another phase", "revision", j.Change.Revision, "phase", string(j.Phase))
 	}
@@ -84,6 +89,7 @@ func (a *Agent) follow(ctx context.Context) time.Duration {
 	}
 	before := a.process(ctx)
 	policy, others := a.cluster.permits(ctx, spec.PolicyName)
+	others.Silent = a.heard.silent(others.Nodes, a.clock.now())
 	d := decide(situation{
 		Instruction: spec, Policy: policy, Others: others, Journal: a.journal, Process: before,
 		Isolation: a.view.currentSight().Isolation, Paused: a.store.paused(), Now: a.clock.now(), MinInterval: a.cfg.MinInterval, Held: a.heldFor(revisionOf(spec)),
@@ -150,7 +156,7 @@ func (a *Agent) adopt(node *v1alpha1.EndpointSyncNode) {
 		}
 	}
 	j.Phase = phaseCommitted
-	j.Lost = s.Last.Outcome == v1alpha1.OutcomeCommitted && s.Last.Flags != (v1alpha1.Flags{})
+	j.Lost = lost || (len(s.Restarts) > 0 && s.Last.Reason != v1alpha1.ReasonRestored)
 	a.logIf(a.save(j), "cannot save what was learnt from the status")
 }
 

@@ -3,11 +3,13 @@ package agent
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/api/meta"
 
 	"github.com/endpointsync/endpoint-sync-operator/api/v1alpha1"
 )
@@ -127,6 +129,9 @@ func TestAWipedStateDirectoryIsLearntBackFromTheStatus(t *testing.T) {
 			b.cluster.instruct(apply(2))
 			s = b.waitFor(t, "end of revision 2", ended(2))
 			checkEnd(t, s, v1alpha1.OutcomeUnchanged, v1alpha1.ReasonUnchanged)
+			b.restore(3)
+			s = b.waitFor(t, "end of revision 3", ended(3))
+			checkEnd(t, s, v1alpha1.OutcomeRefused, v1alpha1.ReasonJournalUnreadable)
 		})
 	})
 	t.Run("a change that has ended is not made again", func(t *testing.T) {
@@ -255,12 +260,53 @@ func TestARollBackWaitsForAManifestThatCannotBeRead(t *testing.T) {
 		b.waitFor(t, "phase RollingBack", inPhase(v1alpha1.PhaseRollingBack))
 		pause(t.Context(), 10*time.Minute)
 		checkManifest(t, b, with(t, manifestText, asked))
+		ready := meta.FindStatusCondition(b.cluster.status().Conditions, v1alpha1.ConditionReady)
+		if ready.Reason != v1alpha1.ReasonUnsupportedLayout || !strings.Contains(ready.Message, "link") {
+			t.Errorf("the agent says %s: %s, want it to name what the roll-back waits for", ready.Reason, ready.Message)
+		}
 		must(t, os.Remove(link))
 		s := b.waitFor(t, "end of revision 1", ended(1))
 		checkEnd(t, s, v1alpha1.OutcomeRolledBack, v1alpha1.ReasonNeverHealthy)
 		checkManifest(t, b, manifestText)
 		checkDirectory(t, b)
 	})
+}
+
+func TestAManifestThatVanishesInARollBackLeavesTheVerdict(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t, only(neverHealthy))
+		b.startAgent(t)
+		b.interrupt(t, patiently("20s", "1s"))
+		link := filepath.Join(b.cfg.StateDir, "link") // So that the roll-back waits.
+		must(t, os.Link(b.path(), link))
+		b.waitFor(t, "phase RollingBack", inPhase(v1alpha1.PhaseRollingBack))
+		pause(t.Context(), time.Minute)
+		must(t, os.Remove(b.path()))
+		s := b.waitFor(t, "end of revision 1", ended(1))
+		checkEnd(t, s, v1alpha1.OutcomeRolledBack, v1alpha1.ReasonNeverHealthy)
+		if len(s.Failed) != 1 {
+			t.Errorf("failed settings are %v, want the one that was rolled back", s.Failed)
+		}
+		checkManifest(t, b, manifestText)
+	})
+}
+
+func TestATakingBackThatNeverBeganStillNeedNotWait(t *testing.T) {
+	a := bareAgent(t)
+	s := situation{Instruction: apply(7), Now: a.clock.now(), MinInterval: time.Hour}
+	tookPlace(&s, written{Name: v1alpha1.FlagKubeAPIQPS, Value: "25"})
+	s.Instruction.Flags.KubeAPIQPS = 25
+	a.journal = s.Journal
+	a.journal.Change = a.prepare(s.Instruction, plan{}, running{})
+	a.journal.Phase = phaseIntent
+	a.forget() // The rename was not done.
+	if s.Journal = a.journal; s.Journal.Phase != phaseNone {
+		t.Fatalf("phase %q, want none", s.Journal.Phase)
+	}
+	if d := checkInterval(s); d.Kind != decideNothing {
+		t.Errorf("checkInterval() = %+v, want no wait", d)
+	}
 }
 
 func TestAKubeletThatDoesNotPickTheChangeUpCostsNoRestart(t *testing.T) {

@@ -31,6 +31,10 @@ func (a *Agent) resume(ctx context.Context) {
 	case remedyRollBack:
 		a.putOldBack(ctx, foundH1)
 	case remedyPutBack:
+		if a.journal.Phase == phaseRollingBack { // Its verdict stands.
+			a.putOldBack(ctx, at)
+			return
+		}
 		a.rollBack(ctx, at, verdict{Reason: v1alpha1.ReasonManifestAbsent, Message: "the manifest was " + string(at) + " in the middle of the change"})
 	case remedyProveOld:
 		a.proveOld(ctx)
@@ -57,6 +61,9 @@ func (a *Agent) settled(ctx context.Context, c change) (found, error) {
 // forget drops a change that never began. Its instruction still stands.
 func (a *Agent) forget() {
 	j := a.journal
+	if j.Change.Exempt { // What it takes back is not known any more, and it need not wait all the same.
+		j.LastChange = moment{}
+	}
 	j.Phase, j.Change = phaseNone, change{}
 	a.logIf(a.save(j), "cannot save the journal")
 	a.logIf(a.tidy(), "cannot remove what the change left")

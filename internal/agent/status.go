@@ -77,7 +77,7 @@ func readiness(in statusInput) metav1.Condition {
 	switch {
 	case s.Stuck != nil:
 		return is(metav1.ConditionFalse, s.Stuck.Reason, s.Stuck.Error())
-	case s.Manifest != nil && !j.Phase.open():
+	case s.Manifest != nil:
 		return is(metav1.ConditionFalse, s.Manifest.Reason, s.Manifest.Error())
 	case j.Phase.open():
 		return is(metav1.ConditionFalse, v1alpha1.ReasonProgressing,

@@ -114,6 +114,7 @@ type change struct {
 	Mode uint32 `json:"mode"`
 	GID  int    `json:"gid"`
 
+	Exempt  bool    `json:"exempt,omitempty"` // it takes the change before it back, which need not wait
 	Began   moment  `json:"began"`            // when the phase intent was written
 	Old     process `json:"old"`              // the process before the change
 	OldUp   bool    `json:"oldUp"`            // whether it answered

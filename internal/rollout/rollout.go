@@ -67,6 +67,10 @@ type Plan struct {
 // again: kubeadm's upgrade of a node rewrites four manifests and waits for each process, within a minute or two.
 const SettleTime = 2 * time.Minute
 
+// undoRetry is how long a step back waits at most for a node that refused it, or could not tell: until it is taken, the
+// harm that it ends goes on.
+const undoRetry = 10 * time.Minute
+
 // StepKind says what to do.
 type StepKind string
 
@@ -194,6 +198,13 @@ func Rejected(p Plan, now time.Time) (Step, bool) {
 	return Step{}, false
 }
 
+func (p Plan) retryAfter() time.Duration {
+	if p.Target.Exempt {
+		return min(p.RetryAfter, undoRetry)
+	}
+	return p.RetryAfter
+}
+
 // patience is how long a node's last outcome stops the rollout.
 func (p Plan) patience(n Node) time.Duration {
 	if n.Reason == v1alpha1.ReasonConflictingEdit {
@@ -204,10 +215,10 @@ func (p Plan) patience(n Node) time.Duration {
 		if n.Reason == v1alpha1.ReasonContended {
 			return p.FailedFor // Somebody else keeps taking the flags away: a person has to say whose they are.
 		}
-		return p.RetryAfter
+		return p.retryAfter()
 	case v1alpha1.OutcomeRolledBack:
 		if n.Reason == v1alpha1.ReasonInconclusive || n.Reason == v1alpha1.ReasonNotPickedUp {
-			return p.RetryAfter // Neither speaks against the values.
+			return p.retryAfter() // Neither speaks against the values.
 		}
 		return p.FailedFor
 	case v1alpha1.OutcomeRollbackFailed:

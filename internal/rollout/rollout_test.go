@@ -99,6 +99,20 @@ func TestNext(t *testing.T) {
 				p.Nodes[0].Reason = v1alpha1.ReasonNoSpace
 			}, Halt, "a", v1alpha1.ReasonNoSpace,
 		},
+		"a refusal halts a step back for ten minutes": {
+			func(p *Plan) {
+				told(&p.Nodes[0], v1alpha1.OutcomeRefused)
+				p.Nodes[0].Reason, p.Target.Exempt, p.RetryAfter = v1alpha1.ReasonOutdated, true, 24*time.Hour
+				p.Nodes[0].Finished = start.Add(-9 * time.Minute)
+			}, Halt, "a", v1alpha1.ReasonOutdated,
+		},
+		"a refusal halts a step back no longer": {
+			func(p *Plan) {
+				told(&p.Nodes[0], v1alpha1.OutcomeRefused)
+				p.Nodes[0].Reason, p.Target.Exempt, p.RetryAfter = v1alpha1.ReasonOutdated, true, 24*time.Hour
+				p.Nodes[0].Finished = start.Add(-11 * time.Minute)
+			}, Start, "a", v1alpha1.ReasonRolloutStarted,
+		},
 		"a refusal of other values halts too": {
 			func(p *Plan) {
 				told(&p.Nodes[0], v1alpha1.OutcomeRefused)

@@ -37,6 +37,12 @@ func (t Target) takenFrom(n Node) bool {
 	return t.lostBy(n) || (t.toldTo(n) && n.Reason == v1alpha1.ReasonConflictingEdit)
 }
 
+// Unfinished says whether the target has yet to be brought to a node, and not only back to one from which somebody else
+// has taken it.
+func (t Target) Unfinished(nodes []Node) bool {
+	return slices.ContainsFunc(nodes, func(n Node) bool { return !t.reachedBy(n) && !t.takenFrom(n) })
+}
+
 // Open returns the target of the last rollout if it is not over: some nodes have it and others do not, or somebody else
 // took it away again. It goes on before anything new is decided. What no node has taken is not open: whether to try that
 // again, on this node or on others, is a decision of its own.
