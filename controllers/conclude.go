@@ -1,7 +1,6 @@
 package controllers
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -172,15 +171,14 @@ type begun struct {
 // begunRollout returns the policy's rollout that is not over, if there is one. It goes on before anything new is decided,
 // also under a new spec, as long as that spec would let it.
 func begunRollout(s Situation, nodes []rollout.Node) begun {
-	target, open := rollout.Open(nodes)
-	newest := slices.MaxFunc(nodes, func(a, b rollout.Node) int { return cmp.Compare(a.Revision, b.Revision) })
-	if !open || newest.Policy != s.Policy.Name {
+	target, revision, open := rollout.Open(nodes, s.Policy.Name)
+	if !open {
 		return begun{}
 	}
 	if why := s.Policy.Spec.Bounds.Reject(target.Flags, s.Policy.Name); why != "" {
 		return begun{outside: fmt.Sprintf(
 			"revision %d is on some nodes and not on others, and does not go on because %s: widen spec.bounds, or wait for the next decision, which brings all nodes in step",
-			newest.Revision, why)}
+			revision, why)}
 	}
 	target.Exempt = target.Unfinished(nodes) && undoes(s.Policy.Status.History, target.Flags)
 	return begun{open: true, target: target}

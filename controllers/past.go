@@ -58,12 +58,12 @@ func purposeFrom(p v1alpha1.Purpose) tuner.Purpose {
 }
 
 // purposeOf is what a change is for: as this pass decided or, where the word was lost with a status that could not be
-// written, an undoing if it goes back to what ran before the last change. What the last change asked for already is a
-// repeat.
+// written, an undoing if it goes back to what ran before the last change. What the last change asked for already that was
+// taken is a repeat.
 func purposeOf(e v1alpha1.HistoryEntry, p pass) v1alpha1.Purpose {
 	history := p.Policy.Status.History
 	switch {
-	case len(history) > 0 && history[0].To == e.To && p.goesOn:
+	case p.goesOn && asked(history, e.To):
 		return v1alpha1.PurposeRepeat
 	case p.Handed == e.Revision && p.Decision.Act && p.Decision.Flags == e.To:
 		if p.Decision.Purpose != tuner.PurposeRaise {
@@ -73,6 +73,19 @@ func purposeOf(e v1alpha1.HistoryEntry, p pass) v1alpha1.Purpose {
 		return v1alpha1.PurposeUndo
 	}
 	return v1alpha1.PurposeRaise
+}
+
+// asked says whether the last change that was taken, or one after it that was not, asked for the flags.
+func asked(history []v1alpha1.HistoryEntry, flags v1alpha1.Flags) bool {
+	for _, e := range history {
+		if e.To == flags {
+			return true
+		}
+		if e.Outcome == "" || e.Outcome == v1alpha1.OutcomeCommitted || e.Outcome == v1alpha1.OutcomeUnchanged {
+			break
+		}
+	}
+	return false
 }
 
 // judged writes into an entry what the pass found out about it. What was settled stays, except that harm outweighs help.

@@ -131,6 +131,19 @@ func TestPastOfHistory(t *testing.T) {
 	}
 }
 
+// TestGivingBackWhatWasThereBeforeAFailureIsARepeat: nothing was decided, and no window or budget is to be spared.
+func TestGivingBackWhatWasThereBeforeAFailureIsARepeat(t *testing.T) {
+	raised, more := v1alpha1.Flags{KubeAPIQPS: 100, KubeAPIBurst: 200}, v1alpha1.Flags{KubeAPIQPS: 200, KubeAPIBurst: 200}
+	p := pass{Situation: valid(), Handed: 3, Conclusion: Conclusion{goesOn: true}}
+	p.Policy.Status.History = []v1alpha1.HistoryEntry{
+		{Revision: 2, From: raised, To: more, Outcome: v1alpha1.OutcomeRolledBack},
+		{Revision: 1, From: v1alpha1.DefaultFlags(), To: raised, Outcome: v1alpha1.OutcomeCommitted},
+	}
+	if got := purposeOf(v1alpha1.HistoryEntry{Revision: 3, To: raised}, p); got != v1alpha1.PurposeRepeat {
+		t.Errorf("purposeOf = %s, want %s", got, v1alpha1.PurposeRepeat)
+	}
+}
+
 func TestPurposeOfALostEntry(t *testing.T) {
 	raised := v1alpha1.Flags{KubeAPIQPS: 100, KubeAPIBurst: 200}
 	p := pass{Situation: valid()}

@@ -52,6 +52,13 @@ func lost(p *Plan, i int, changed time.Time) {
 	p.Nodes[i].Running, p.Nodes[i].Changed = v1alpha1.DefaultFlags(), changed
 }
 
+// refusedMore lets a node that has the target have been told other flags, and have rolled them back.
+func refusedMore(n *Node, running v1alpha1.Flags) {
+	told(n, v1alpha1.OutcomeRolledBack)
+	n.Revision, n.Ended, n.Reason, n.Running = 4, 4, v1alpha1.ReasonNotPickedUp, running
+	n.Flags.KubeAPIQPS++
+}
+
 func TestNext(t *testing.T) {
 	tests := map[string]struct {
 		change func(*Plan)
@@ -348,6 +355,41 @@ func TestOpen(t *testing.T) {
 				p.Nodes[0].Reason = v1alpha1.ReasonConflictingEdit
 			}, true,
 		},
+		"others have lost it, and the only one that was told more rolled that back": {
+			func(p *Plan) {
+				lost(p, 1, start)
+				refusedMore(&p.Nodes[0], wanted)
+			}, true,
+		},
+		"one that was told more and rolled that back has lost it": {
+			func(p *Plan) {
+				lost(p, 1, start)
+				p.Nodes[1].Running = wanted
+				refusedMore(&p.Nodes[0], v1alpha1.DefaultFlags())
+			}, true,
+		},
+		"one that was told more and rolled that back has it": {
+			func(p *Plan) {
+				lost(p, 1, start)
+				p.Nodes[1].Running = wanted
+				refusedMore(&p.Nodes[0], wanted)
+			}, false,
+		},
+		"one that was told more is changing": {
+			func(p *Plan) {
+				lost(p, 1, start)
+				refusedMore(&p.Nodes[0], wanted)
+				p.Nodes[0].Ended, p.Nodes[0].Phase = 3, v1alpha1.PhaseApplied
+			}, false,
+		},
+		"it was another policy's": {
+			func(p *Plan) {
+				lost(p, 1, start)
+				p.Nodes[2].Policy = "former"
+				refusedMore(&p.Nodes[0], wanted)
+				p.Nodes[1].Policy = "former"
+			}, false,
+		},
 		"the last word was a restore": {
 			func(p *Plan) {
 				lost(p, 1, start)
@@ -359,7 +401,7 @@ func TestOpen(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := valid()
 			test.change(&p)
-			got, open := Open(p.Nodes)
+			got, _, open := Open(p.Nodes, "default")
 			if open != test.open || (open && got != p.Target) {
 				t.Errorf("Open() = %+v, %v, want %v", got, open, test.open)
 			}

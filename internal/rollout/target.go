@@ -43,21 +43,31 @@ func (t Target) Unfinished(nodes []Node) bool {
 	return slices.ContainsFunc(nodes, func(n Node) bool { return !t.reachedBy(n) && !t.takenFrom(n) })
 }
 
-// Open returns the target of the last rollout if it is not over: some nodes have it and others do not, or somebody else
-// took it away again. It goes on before anything new is decided. What no node has taken is not open: whether to try that
-// again, on this node or on others, is a decision of its own.
-func Open(nodes []Node) (Target, bool) {
-	if len(nodes) == 0 {
-		return Target{}, false
+// takenBy says whether the node has had the target, or somebody else came in between.
+func (t Target) takenBy(n Node) bool { return t.endedWell(n) || t.takenFrom(n) }
+
+// Open returns the target of the policy's last rollout, with its revision, if it is not over: some nodes have it and others
+// do not, or somebody else took it away again. It goes on before anything new is decided. What no node has taken is not
+// open: whether to try that again, on this node or on others, is a decision of its own; what was there before counts then.
+func Open(nodes []Node, policy string) (t Target, revision int64, open bool) {
+	newest := slices.SortedStableFunc(slices.Values(nodes), func(a, b Node) int { return cmp.Compare(b.Revision, a.Revision) })
+	for _, n := range newest {
+		t = Target{Action: n.Action, Flags: n.Flags}
+		switch {
+		case n.Revision == 0 || n.Action != v1alpha1.ActionApply || n.Policy != policy:
+			return Target{}, 0, false
+		case slices.ContainsFunc(nodes, t.takenBy):
+			return t, n.Revision, slices.ContainsFunc(nodes, func(other Node) bool {
+				return t.takenFrom(other) || !t.reachedBy(other) && !t.keptBy(other, n.Revision)
+			})
+		case n.InFlight():
+			return Target{}, 0, false
+		}
 	}
-	newest := slices.MaxFunc(nodes, func(a, b Node) int { return cmp.Compare(a.Revision, b.Revision) })
-	t := Target{Action: newest.Action, Flags: newest.Flags}
-	if newest.Revision == 0 || t.Action != v1alpha1.ActionApply {
-		return Target{}, false
-	}
-	reached := slices.ContainsFunc(nodes, t.reachedBy)
-	open := slices.ContainsFunc(nodes, func(n Node) bool {
-		return t.takenFrom(n) || (reached && !t.reachedBy(n))
-	})
-	return t, open
+	return Target{}, 0, false
+}
+
+// keptBy says whether the node was told something newer, did not take it, and runs what the target is.
+func (t Target) keptBy(n Node, revision int64) bool {
+	return n.Revision > revision && !n.InFlight() && (n.Running == v1alpha1.Flags{} || t.Flags.Within(n.Running))
 }
