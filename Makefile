@@ -81,7 +81,7 @@ image: ## build the operator's container image into bin/, without Docker (ARCH=a
 	cd hack/lab && go run . image $(if $(ARCH),--arch $(ARCH))
 
 .PHONY: e2e
-e2e: build image ## prove the operator on three kubeadm nodes with real kubelets (root, Debian; 30 minutes); results in out/e2e
+e2e: build image ## prove the operator on three kubeadm nodes with real kubelets (root, Debian; 25 minutes); results in out/e2e
 	cd hack/lab && go run . e2e --operator $(OPERATOR) --out $(ROOT)/out/e2e $(E2E_ARGS)
 
 .PHONY: e2e-up

@@ -32,6 +32,6 @@ func newQualifyCommand() *cobra.Command {
 	flags.IntVar(&o.Points, "points", 0, "how many kills of the controller in each direction; 0: before and after each write")
 	flags.IntVar(&o.Runs, "runs", 0, "how many rollouts with two controllers; 0: 120")
 	flags.IntVar(&o.RollBacks, "rollbacks", 0, "how many roll-backs, with the API server up and stopped by turns; 0: 24")
-	flags.IntVar(&o.Lanes, "lanes", 0, "how many control planes of each kind at once; 0: 2")
+	flags.IntVar(&o.Lanes, "lanes", 0, "how many control planes of each kind at once; 0: 3")
 	return cmd
 }

@@ -28,7 +28,7 @@ type Options struct {
 	Runs int
 	// RollBacks is how many there are, with the API server up and stopped by turns; 0: 24.
 	RollBacks int
-	// Lanes is how many control planes there are at once for runs about order, and as many for runs about time; 0: 2.
+	// Lanes is how many control planes there are at once for runs about order, and as many for runs about time; 0: 3.
 	Lanes int
 	// Progress receives a line for each run; nil discards them.
 	Progress io.Writer
@@ -38,7 +38,7 @@ type Options struct {
 const (
 	defaultRuns      = 120
 	defaultRollBacks = 24
-	defaultLanes     = 2
+	defaultLanes     = 3
 	// overtakings is how many of the runs are with a leader that is stopped past its Lease: each takes a minute and a half.
 	overtakings = 6
 	// retries is how often a fault is tried again that came too late.
