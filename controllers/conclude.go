@@ -171,14 +171,14 @@ type begun struct {
 // begunRollout returns the policy's rollout that is not over, if there is one. It goes on before anything new is decided,
 // also under a new spec, as long as that spec would let it.
 func begunRollout(s Situation, nodes []rollout.Node) begun {
-	target, revision, open := rollout.Open(nodes, s.Policy.Name)
+	target, open := rollout.Open(nodes, s.Policy.Name)
 	if !open {
 		return begun{}
 	}
 	if why := s.Policy.Spec.Bounds.Reject(target.Flags, s.Policy.Name); why != "" {
 		return begun{outside: fmt.Sprintf(
 			"revision %d is on some nodes and not on others, and does not go on because %s: widen spec.bounds, or wait for the next decision, which brings all nodes in step",
-			revision, why)}
+			target.Revision, why)}
 	}
 	target.Exempt = target.Unfinished(nodes) && undoes(s.Policy.Status.History, target.Flags)
 	return begun{open: true, target: target}

@@ -94,6 +94,22 @@ func TestNext(t *testing.T) {
 				p.Nodes[1].Running = v1alpha1.DefaultFlags()
 			}, Start, "b", v1alpha1.ReasonRolloutStarted,
 		},
+		"what was taken from a node that was told more and did not take that is settled first": {
+			func(p *Plan) {
+				lost(p, 1, start)
+				p.Nodes[1].Running = wanted
+				refusedMore(&p.Nodes[0], v1alpha1.DefaultFlags())
+				p.Nodes[0].Changed, p.Nodes[0].Generation, p.Target.Revision = start.Add(-time.Minute), 0, 3
+			}, Hold, "a", v1alpha1.ReasonDrifted,
+		},
+		"and given back when it has settled": {
+			func(p *Plan) {
+				lost(p, 1, start)
+				p.Nodes[1].Running = wanted
+				refusedMore(&p.Nodes[0], v1alpha1.DefaultFlags())
+				p.Nodes[0].Changed, p.Nodes[0].Generation, p.Target.Revision = start.Add(-3*time.Minute), 0, 3
+			}, Start, "a", v1alpha1.ReasonRolloutStarted,
+		},
 		"a node that rolled back halts the rollout": {
 			func(p *Plan) {
 				told(&p.Nodes[0], v1alpha1.OutcomeRolledBack)
@@ -401,8 +417,10 @@ func TestOpen(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := valid()
 			test.change(&p)
-			got, _, open := Open(p.Nodes, "default")
-			if open != test.open || (open && got != p.Target) {
+			got, open := Open(p.Nodes, "default")
+			want := p.Target
+			want.Revision = 3
+			if open != test.open || (open && got != want) {
 				t.Errorf("Open() = %+v, %v, want %v", got, open, test.open)
 			}
 		})
