@@ -213,6 +213,18 @@ func TestConclude(t *testing.T) {
 				s.Nodes[0].Status.Running = v1alpha1.DefaultFlags()
 			}, "", rollout.Hold, v1alpha1.ReasonOutsideMaintenanceWindow,
 		},
+		"what was there before a failure is given back once the spec has changed": {
+			func(s *Situation) {
+				s.Nodes[0] = had(s.Nodes[0], someFlags)
+				failed := had(standby("cp-2"), v1alpha1.Flags{KubeAPIQPS: 300, KubeAPIBurst: 300})
+				failed.Spec.Revision, failed.Status.ObservedRevision = new(int64(5)), 5
+				failed.Status.Last.Outcome, failed.Status.Last.Reason = v1alpha1.OutcomeRolledBack, v1alpha1.ReasonNeverStarted
+				failed.Status.Running = v1alpha1.DefaultFlags() // As kubeadm leaves it.
+				s.Nodes = append(s.Nodes, failed)
+				s.Policy.Generation = 2
+				s.Evidence.Demand, s.Evidence.Lag = lag.Demand{}, lag.Summary{}
+			}, "", rollout.Start, v1alpha1.ReasonRolloutStarted,
+		},
 		"a rollout that has begun is abandoned where new bounds forbid it, and nothing else was decided": {
 			func(s *Situation) {
 				s.Nodes = append(s.Nodes, had(standby("cp-2"), someFlags))
