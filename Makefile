@@ -93,7 +93,7 @@ e2e-down: ## end the cluster of e2e-up and remove all that it left
 	cd hack/lab && go run . e2e-down
 
 .PHONY: qualify-rollout
-qualify-rollout: build ## hold the rollout over three nodes against kills, partitions, two leaders and bad values (60 minutes); results in out/qualify
+qualify-rollout: build ## hold the rollout over three nodes against kills, partitions, two leaders and bad values (40 minutes); results in out/qualify
 	cd hack/lab && go run . qualify --operator $(OPERATOR) --out $(ROOT)/out/qualify
 
 .PHONY: fmt
