@@ -131,7 +131,8 @@ func revisionOf(n v1alpha1.EndpointSyncNode) int64 {
 
 // seeNodes takes objects that have changed, and with all of them if they are all there are.
 func (a *audit) seeNodes(changed map[string]*unstructured.Unstructured) error {
-	for name, object := range changed {
+	for _, name := range slices.Sorted(maps.Keys(changed)) {
+		object := changed[name]
 		if name == v1alpha1.IsolationProbe {
 			continue
 		}
