@@ -40,7 +40,9 @@ func (t Target) takenFrom(n Node) bool {
 }
 
 // outdoneOn says whether the node was told something newer, which it did not take.
-func (t Target) outdoneOn(n Node) bool { return t.Revision > 0 && n.Revision > t.Revision && !n.InFlight() }
+func (t Target) outdoneOn(n Node) bool {
+	return t.Revision > 0 && n.Revision > t.Revision && !n.InFlight()
+}
 
 // keptBy says whether the node runs what the target is, as far as is known.
 func (t Target) keptBy(n Node) bool {
