@@ -159,15 +159,16 @@ func (l *signalLog) heard(nodes []v1alpha1.EndpointSyncNode) bool {
 func (l *signalLog) since(name string, since time.Time) []v1alpha1.KCMSignals {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	all, offset := slices.Clone(l.samples[name]), l.reports[name].offset
-	for i := range all {
-		all[i].Time = metav1.NewMicroTime(all[i].Time.Add(offset))
-	}
-	first := slices.IndexFunc(all, func(s v1alpha1.KCMSignals) bool { return !s.Time.Time.Before(since) })
+	all, offset := l.samples[name], l.reports[name].offset
+	first := slices.IndexFunc(all, func(s v1alpha1.KCMSignals) bool { return !s.Time.Add(offset).Before(since) })
 	if first < 0 {
 		return nil
 	}
-	return all[first:]
+	lately := slices.Clone(all[first:])
+	for i := range lately {
+		lately[i].Time = metav1.NewMicroTime(lately[i].Time.Add(offset))
+	}
+	return lately
 }
 
 func (l *signalLog) tellTracker() {

@@ -228,8 +228,8 @@ func checkProcess(s situation) decision {
 	return d
 }
 
-// checkOthers asks that every other node is heard of, well, and at rest now. That was so when the controller gave the instruction;
-// this agent, or its machine, may have been away since. A restore waits for its turn, and not for health.
+// checkOthers asks that every other node is heard of, well, and at rest now. That was so when the controller gave the
+// instruction; this agent, or its machine, may have been away since. A restore waits for its turn, and not for health.
 func checkOthers(s situation) decision {
 	d := decision{}
 	if err := s.Others.Unreachable; err != nil {

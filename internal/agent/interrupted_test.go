@@ -249,15 +249,22 @@ func TestAfterThreeAttemptsARollBackIsGivenUp(t *testing.T) {
 	})
 }
 
+// waitingRollBack is a roll-back that waits because the manifest has a second link, as a backup by hard links makes one.
+func waitingRollBack(t *testing.T) (b *bed, link string) {
+	t.Helper()
+	b = newBed(t, only(neverHealthy))
+	b.startAgent(t)
+	b.interrupt(t, patiently("20s", "1s"))
+	link = filepath.Join(b.cfg.StateDir, "link")
+	must(t, os.Link(b.path(), link))
+	b.waitFor(t, "phase RollingBack", inPhase(v1alpha1.PhaseRollingBack))
+	return b, link
+}
+
 func TestARollBackWaitsForAManifestThatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := newBed(t, only(neverHealthy))
-		b.startAgent(t)
-		b.interrupt(t, patiently("20s", "1s"))
-		link := filepath.Join(b.cfg.StateDir, "link") // As a backup by hard links makes one.
-		must(t, os.Link(b.path(), link))
-		b.waitFor(t, "phase RollingBack", inPhase(v1alpha1.PhaseRollingBack))
+		b, link := waitingRollBack(t)
 		pause(t.Context(), 10*time.Minute)
 		checkManifest(t, b, with(t, manifestText, asked))
 		ready := meta.FindStatusCondition(b.cluster.status().Conditions, v1alpha1.ConditionReady)
@@ -275,12 +282,7 @@ func TestARollBackWaitsForAManifestThatCannotBeRead(t *testing.T) {
 func TestAManifestThatVanishesInARollBackLeavesTheVerdict(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := newBed(t, only(neverHealthy))
-		b.startAgent(t)
-		b.interrupt(t, patiently("20s", "1s"))
-		link := filepath.Join(b.cfg.StateDir, "link") // So that the roll-back waits.
-		must(t, os.Link(b.path(), link))
-		b.waitFor(t, "phase RollingBack", inPhase(v1alpha1.PhaseRollingBack))
+		b, _ := waitingRollBack(t)
 		pause(t.Context(), time.Minute)
 		must(t, os.Remove(b.path()))
 		s := b.waitFor(t, "end of revision 1", ended(1))

@@ -59,6 +59,25 @@ func refusedMore(n *Node, running v1alpha1.Flags) {
 	n.Flags.KubeAPIQPS++
 }
 
+// takenAfterAFailure is that somebody rewrote the manifest of a node so long ago that had rolled back what it was told last.
+func takenAfterAFailure(ago time.Duration) func(*Plan) {
+	return func(p *Plan) {
+		lost(p, 1, start)
+		p.Nodes[1].Running = wanted
+		refusedMore(&p.Nodes[0], v1alpha1.DefaultFlags())
+		p.Nodes[0].Changed, p.Nodes[0].Generation, p.Target.Revision = start.Add(-ago), 0, 3
+	}
+}
+
+// refusedStepBack is that a node refused a step back so long ago.
+func refusedStepBack(ago time.Duration) func(*Plan) {
+	return func(p *Plan) {
+		told(&p.Nodes[0], v1alpha1.OutcomeRefused)
+		p.Nodes[0].Reason, p.Target.Exempt, p.RetryAfter = v1alpha1.ReasonOutdated, true, 24*time.Hour
+		p.Nodes[0].Finished = start.Add(-ago)
+	}
+}
+
 func TestNext(t *testing.T) {
 	tests := map[string]struct {
 		change func(*Plan)
@@ -95,20 +114,10 @@ func TestNext(t *testing.T) {
 			}, Start, "b", v1alpha1.ReasonRolloutStarted,
 		},
 		"what was taken from a node that was told more and did not take that is settled first": {
-			func(p *Plan) {
-				lost(p, 1, start)
-				p.Nodes[1].Running = wanted
-				refusedMore(&p.Nodes[0], v1alpha1.DefaultFlags())
-				p.Nodes[0].Changed, p.Nodes[0].Generation, p.Target.Revision = start.Add(-time.Minute), 0, 3
-			}, Hold, "a", v1alpha1.ReasonDrifted,
+			takenAfterAFailure(time.Minute), Hold, "a", v1alpha1.ReasonDrifted,
 		},
 		"and given back when it has settled": {
-			func(p *Plan) {
-				lost(p, 1, start)
-				p.Nodes[1].Running = wanted
-				refusedMore(&p.Nodes[0], v1alpha1.DefaultFlags())
-				p.Nodes[0].Changed, p.Nodes[0].Generation, p.Target.Revision = start.Add(-3*time.Minute), 0, 3
-			}, Start, "a", v1alpha1.ReasonRolloutStarted,
+			takenAfterAFailure(3 * time.Minute), Start, "a", v1alpha1.ReasonRolloutStarted,
 		},
 		"a node that rolled back halts the rollout": {
 			func(p *Plan) {
@@ -123,18 +132,10 @@ func TestNext(t *testing.T) {
 			}, Halt, "a", v1alpha1.ReasonNoSpace,
 		},
 		"a refusal halts a step back for ten minutes": {
-			func(p *Plan) {
-				told(&p.Nodes[0], v1alpha1.OutcomeRefused)
-				p.Nodes[0].Reason, p.Target.Exempt, p.RetryAfter = v1alpha1.ReasonOutdated, true, 24*time.Hour
-				p.Nodes[0].Finished = start.Add(-9 * time.Minute)
-			}, Halt, "a", v1alpha1.ReasonOutdated,
+			refusedStepBack(9 * time.Minute), Halt, "a", v1alpha1.ReasonOutdated,
 		},
 		"a refusal halts a step back no longer": {
-			func(p *Plan) {
-				told(&p.Nodes[0], v1alpha1.OutcomeRefused)
-				p.Nodes[0].Reason, p.Target.Exempt, p.RetryAfter = v1alpha1.ReasonOutdated, true, 24*time.Hour
-				p.Nodes[0].Finished = start.Add(-11 * time.Minute)
-			}, Start, "a", v1alpha1.ReasonRolloutStarted,
+			refusedStepBack(11 * time.Minute), Start, "a", v1alpha1.ReasonRolloutStarted,
 		},
 		"a refusal of other values halts too": {
 			func(p *Plan) {

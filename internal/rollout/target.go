@@ -31,7 +31,7 @@ func (t Target) endedWell(n Node) bool {
 
 // lostBy says whether the node had the target and runs something else now: somebody else has rewritten the manifest.
 func (t Target) lostBy(n Node) bool {
-	return t.endedWell(n) && t.Action == v1alpha1.ActionApply && n.Running != (v1alpha1.Flags{}) && !t.Flags.Within(n.Running)
+	return t.endedWell(n) && t.Action == v1alpha1.ActionApply && !t.keptBy(n)
 }
 
 // takenFrom says whether somebody else rewrote the manifest after the node had the target, or while it got it.
